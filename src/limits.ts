@@ -1,0 +1,68 @@
+/**
+ * Every number that bounds what a client may send, what an isolate holds, or what a request does.
+ * Sizes are bytes, times are seconds unless the name says otherwise.
+ */
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Largest manifest that is accepted; distribution-spec v1.1.1 «Pushing Manifests» asks for at least 4 MiB. */
+export const MANIFEST_MAX_BYTES = 4 * MIB;
+
+/** Deepest nesting of arrays and objects in a manifest; no known artifact type passes 20. */
+export const MANIFEST_MAX_DEPTH = 128;
+
+/**
+ * Largest manifest whose text is kept in its D1 row. Larger ones are an R2 object, so that a row stays
+ * small beside D1's limit of 2 MB and its 10 GB a database, and one query still answers nearly every pull.
+ */
+export const MANIFEST_INLINE_MAX_BYTES = 64 * KIB;
+
+/** Largest referrer descriptor that is listed whole; beyond it the annotations are left out of the list. */
+export const REFERRER_DESCRIPTOR_MAX_BYTES = 512 * KIB;
+
+/** D1 hands out values of at most 2 MB: a referrers page is read as slices of this size. */
+export const REFERRERS_SLICE_BYTES = 1_000_000;
+
+/** Slices in one referrers page: a page ends only near 4 MiB of body, since ggcr follows no Link there. */
+export const REFERRERS_SLICES_PER_PAGE = 4;
+
+/** Most `?tag=` parameters on one manifest PUT (end-7b); more is a 414. */
+export const TAGS_PER_PUT_MAX = 32;
+
+/** Most names in one page of tags or repositories, with or without `n` (end-8a, end-8b). */
+export const PAGE_MAX = 10_000;
+
+/** R2 wants equal parts of 5 MiB to 5 GiB, at most 10,000 (developers.cloudflare.com/r2/objects/multipart-objects). */
+export const PART_MIN_BYTES = 5 * MIB;
+export const PART_BYTES = 8 * MIB;
+export const PARTS_MAX = 10_000;
+
+/** How much of a request body one read asks for; smaller reads cost a call each (4 KiB: a tenth of the speed). */
+export const READ_BYTES = 256 * KIB;
+
+/** Largest body handed to R2 as one `put`; R2's own limit is 4.995 GiB. */
+export const SINGLE_PUT_MAX_BYTES = 4 * 1024 * MIB;
+
+/** Bytes of request bodies that one isolate holds at once; it has 128 MB for everything. */
+export const BODY_BUDGET_BYTES = 64 * MIB;
+
+/** Most ranges of one blob GET that are answered as ranges; each is an R2 read. More: the whole blob. */
+export const RANGES_MAX = 16;
+
+/** A session's writer that recorded nothing for this long gives way to a newcomer at the right offset. */
+export const LEASE_IDLE_SECONDS = 20;
+
+/** Rows that one step of the collector takes; R2 deletes at most 1,000 keys in one call. */
+export const COLLECTOR_STEP_ROWS = 500;
+/** Steps of one cron run: bounds its D1 queries and its time. */
+export const COLLECTOR_STEPS_MAX = 50;
+
+/** How long an event stays in the outbox. */
+export const EVENT_RETENTION_SECONDS = 30 * 86_400;
+
+/** How much of a refused request's body is read to its end, so that the client gets to read the answer. */
+export const DRAIN_MAX_BYTES = 32 * MIB;
+
+/** How much older than an upload's life an R2 object must be before the sweep may take it for lost. */
+export const SWEEP_MARGIN_SECONDS = 3600;

@@ -1,0 +1,85 @@
+import { z } from "zod";
+
+/**
+ * The error codes of distribution-spec v1.1.1 «Error Codes», in its order (code-1 to code-14; code-11 is unused),
+ * each with its usual status and message. Where the spec has no code for a case (416, 405, 413) the nearest one is
+ * thrown with another `status`.
+ */
+const catalogue = {
+  BLOB_UNKNOWN: [404, "blob unknown to registry"],
+  BLOB_UPLOAD_INVALID: [400, "blob upload invalid"],
+  BLOB_UPLOAD_UNKNOWN: [404, "blob upload unknown to registry"],
+  DIGEST_INVALID: [400, "provided digest did not match uploaded content or is malformed"],
+  MANIFEST_BLOB_UNKNOWN: [404, "manifest references content that is unknown to the repository"],
+  MANIFEST_INVALID: [400, "manifest invalid"],
+  MANIFEST_UNKNOWN: [404, "manifest unknown to registry"],
+  NAME_INVALID: [400, "invalid repository name"],
+  NAME_UNKNOWN: [404, "repository name not known to registry"],
+  SIZE_INVALID: [400, "provided length did not match content length"],
+  UNAUTHORIZED: [401, "authentication required"],
+  DENIED: [403, "requested access to the resource is denied"],
+  UNSUPPORTED: [404, "the operation is unsupported"],
+  TOOMANYREQUESTS: [429, "too many requests"],
+} as const satisfies Record<string, readonly [number, string]>;
+
+export type ErrorCode = keyof typeof catalogue;
+
+/** What the `detail` of an error says: always a sentence, then whatever names the offending input. */
+export interface ErrorDetail {
+  readonly reason: string;
+  readonly [key: string]: unknown;
+}
+
+export interface OciErrorOptions {
+  readonly status?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** A failure that the client can act on. Thrown anywhere, made into a response in `app.onError` alone. */
+export class OciError extends Error {
+  readonly code: ErrorCode;
+  readonly status: number;
+  readonly detail: ErrorDetail;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(code: ErrorCode, detail: ErrorDetail | string, options: OciErrorOptions = {}) {
+    const [status, message] = catalogue[code];
+    super(message);
+    this.name = "OciError";
+    this.code = code;
+    this.status = options.status ?? status;
+    this.detail = typeof detail === "string" ? { reason: detail } : detail;
+    this.headers = options.headers ?? {};
+  }
+}
+
+/** The envelope of distribution-spec v1.1.1 «Error Codes»; `requestId` rides in `detail` for whoever reports a fault. */
+export function errorResponse(error: OciError, requestId: string): Response {
+  const body = {
+    errors: [{ code: error.code, message: error.message, detail: { ...error.detail, requestId } }],
+  };
+  return Response.json(body, { status: error.status, headers: error.headers });
+}
+
+/** A fault of ours: nothing of its text leaves, the request id leads to the log line. */
+export function faultResponse(requestId: string): Response {
+  const body = {
+    errors: [
+      {
+        code: "UNSUPPORTED" satisfies ErrorCode,
+        message: "internal error",
+        detail: { reason: "the registry failed; try again, and report the request id if it stays", requestId },
+      },
+    ],
+  };
+  return Response.json(body, { status: 500 });
+}
+
+/** One line that names the first field that zod refused, such as `layers.0.size: expected number`. */
+export function zodReason(error: z.ZodError): string {
+  const issue = error.issues[0];
+  if (issue === undefined) return "does not have the expected form";
+  return issue.path.length === 0 ? issue.message : `${issue.path.join(".")}: ${issue.message}`;
+}
+
+export const errorCodes: readonly string[] = Object.keys(catalogue);
