@@ -1,0 +1,15 @@
+/**
+ * Puts R2 keys down for deletion, except those that a row names. From then on no row can: inserts look here first. So a
+ * request that does not know how far another one came (a crash, a lost answer) may always let go of its keys.
+ */
+export function insertGarbage(db: D1Database, objectKeys: readonly string[], nowMs: number): D1PreparedStatement {
+  return db
+    .prepare(
+      `INSERT INTO garbage (object_key, created_at)
+       SELECT value, ?2 FROM json_each(?1)
+       WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE object_key = value)
+         AND NOT EXISTS (SELECT 1 FROM manifests WHERE object_key = value)
+       ON CONFLICT (object_key) DO NOTHING`,
+    )
+    .bind(JSON.stringify(objectKeys), nowMs);
+}

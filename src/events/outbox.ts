@@ -1,0 +1,45 @@
+/** What happened, as the outbox keeps it for those who will be told. */
+export interface EventRow {
+  readonly kind: "manifest.pushed" | "manifest.deleted" | "tag.moved" | "tag.deleted" | "blob.deleted";
+  readonly repository: string;
+  readonly digest: string | null;
+  readonly tag: string | null;
+  readonly mediaType: string | null;
+  readonly artifactType: string | null;
+  readonly subject: string | null;
+  readonly actor: string;
+  /** ms since 1970 */
+  readonly nowMs: number;
+}
+
+const columns = "kind, repository, digest, tag, media_type, artifact_type, subject, actor, created_at";
+
+/**
+ * A statement for the batch of the change itself, so that neither is ever without the other.
+ * @param onlyIf an SQL condition that holds where the change was made; its parameters come first, from ?1 on
+ */
+export function insertEvent(
+  db: D1Database,
+  event: EventRow,
+  onlyIf: { readonly sql: string; readonly values: readonly (string | number)[] },
+): D1PreparedStatement {
+  const values = [
+    event.kind,
+    event.repository,
+    event.digest,
+    event.tag,
+    event.mediaType,
+    event.artifactType,
+    event.subject,
+    event.actor,
+    event.nowMs,
+  ];
+  const parameters = values.map((_, index) => `?${String(onlyIf.values.length + index + 1)}`).join(", ");
+  return db
+    .prepare(`INSERT INTO events (${columns}) SELECT ${parameters} WHERE ${onlyIf.sql}`)
+    .bind(...onlyIf.values, ...values);
+}
+
+export function deleteEventsBefore(db: D1Database, beforeMs: number): D1PreparedStatement {
+  return db.prepare("DELETE FROM events WHERE created_at < ?1").bind(beforeMs);
+}

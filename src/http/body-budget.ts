@@ -1,0 +1,77 @@
+import { BODY_BUDGET_BYTES } from "../limits.ts";
+
+/**
+ * Bounds the bytes of request bodies that this isolate holds at once: it has 128 MB for all its requests together.
+ * A request takes what its buffer needs before it reads, and waits its turn where that is not to be had.
+ */
+export class BodyBudget {
+  readonly totalBytes: number;
+  #heldBytes = 0;
+  #peakBytes = 0;
+  readonly #waiting: { bytes: number; wake: () => void }[] = [];
+
+  constructor(totalBytes: number) {
+    this.totalBytes = totalBytes;
+  }
+
+  /** bytes held now */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** most bytes held at once in this isolate's life */
+  get peakBytes(): number {
+    return this.#peakBytes;
+  }
+
+  /** Holds `bytes` (at most the whole budget) while `work` runs. First come, first served. */
+  async hold<T>(bytes: number, work: () => Promise<T>): Promise<T> {
+    if (bytes > this.totalBytes) throw new RangeError("a body buffer larger than the whole budget");
+    if (this.#waiting.length > 0 || this.#heldBytes + bytes > this.totalBytes) await this.#turn(bytes);
+    else this.#take(bytes);
+    try {
+      return await work();
+    } finally {
+      this.#heldBytes -= bytes;
+      this.#wakeNext();
+    }
+  }
+
+  #take(bytes: number): void {
+    this.#heldBytes += bytes;
+    this.#peakBytes = Math.max(this.#peakBytes, this.#heldBytes);
+  }
+
+  async #turn(bytes: number): Promise<void> {
+    let admitted = false;
+    let wake: () => void = () => undefined;
+    const woken = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    this.#waiting.push({
+      bytes,
+      wake: () => {
+        // The bytes are taken on behalf of the waiter here, so that nobody overtakes it before it runs.
+        this.#take(bytes);
+        admitted = true;
+        wake();
+      },
+    });
+    // The runtime ends a request that waits for nothing but another request's promise as hung; a timer of its own
+    // keeps it alive.
+    while (!admitted) await Promise.race([woken, scheduler.wait(WAIT_HEARTBEAT_MS)]);
+  }
+
+  #wakeNext(): void {
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if (this.#heldBytes + next.bytes > this.totalBytes) return;
+      this.#waiting.shift();
+      next.wake();
+    }
+  }
+}
+
+const WAIT_HEARTBEAT_MS = 500;
+
+/** The budget of this isolate. */
+export const bodyBudget = new BodyBudget(BODY_BUDGET_BYTES);

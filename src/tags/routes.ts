@@ -1,0 +1,20 @@
+import { Hono } from "hono";
+import { access } from "../access/access.ts";
+import type { RepositoryEnv } from "../env.ts";
+import { nextLink, pageQuery } from "../http/page.ts";
+import { OciError } from "../oci/errors.ts";
+import { listTags } from "./store.ts";
+
+export const tags = new Hono<RepositoryEnv>();
+
+/** end-8a, end-8b: distribution-spec v1.1.1 «Listing Tags»; in byte order, which main allows by name. D1: 1. */
+tags.get("/v2/:name{.+}/tags/list", access("pull"), async (c) => {
+  const name = c.var.repository;
+  const { limit, last } = pageQuery(c);
+  const found = await listTags(c.env.DB, name, last, limit + 1);
+  if (found === null) throw new OciError("NAME_UNKNOWN", { reason: "no such repository", name });
+  const page = found.slice(0, limit);
+  const next = page.at(-1);
+  const more = found.length > limit && next !== undefined;
+  return c.json({ name, tags: page }, 200, more ? nextLink(c.req.path, { last: next, n: String(limit) }) : {});
+});

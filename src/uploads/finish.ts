@@ -1,0 +1,113 @@
+import { createHash } from "node:crypto";
+import { newKey } from "../blobs/keys.ts";
+import { READ_BYTES } from "../limits.ts";
+import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
+import { appendChunk, type Chunk, type LeaseStub } from "./append.ts";
+import { commitBlob, otherDigest } from "./commit.ts";
+import { type UploadLocation, unknownUpload } from "./location.ts";
+import { completedParts, digestMismatch } from "./put-whole.ts";
+import type { Ledger, RequestEnd } from "./session.ts";
+
+/** Another request holds the session, or the bytes do not begin where it stands. */
+export interface Conflict {
+  readonly kind: "conflict";
+  /** bytes that the session has */
+  readonly offset: number;
+}
+
+/**
+ * The final PUT of an upload that has a ledger (end-6): takes what the request brings, makes the object whole, writes
+ * the blob's rows. Repeating it is safe at every point where it can break off.
+ * @throws OciError BLOB_UPLOAD_UNKNOWN, DIGEST_INVALID
+ */
+export async function finishSession(
+  env: Env,
+  location: UploadLocation,
+  digest: Digest,
+  chunk: Chunk | null,
+  start: number | null,
+): Promise<{ readonly kind: "created" } | Conflict> {
+  const session = env.UPLOADS.getByName(location.id);
+  using answer = await session.open({ start, purpose: chunk === null ? "seal" : "append", create: null });
+  if (answer.kind === "unknown") throw unknownUpload();
+  if (answer.kind === "conflict") return answer;
+  if (answer.kind === "finished") {
+    if (answer.digest !== digest) throw otherDigest(answer.digest);
+    return { kind: "created" };
+  }
+  const { ledger, lease } = answer;
+  try {
+    const end =
+      chunk === null ? ledger : await appendChunk(env.BLOBS, ledger, lease, chunk, digestAlgorithm(digest), "seal");
+    if (end === null) return { kind: "conflict", offset: ledger.offset };
+    const objectKey = await wholeObject(env.BLOBS, end, lease, digest);
+    await commitBlob(env.DB, { repository: location.repository, digest, size: end.offset, objectKey }, null);
+    await lease.finish(digest);
+    return { kind: "created" };
+  } catch (error) {
+    // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
+    await lease.release();
+    throw error;
+  }
+}
+
+type Bytes = RequestEnd["ledger"] & Partial<Pick<Ledger, "sealed">>;
+
+/**
+ * Makes the bytes one object and sees that they are the digest's. Nothing is copied. Nothing is read back either, unless
+ * the bytes came in several requests, or were announced under another algorithm than the digest's.
+ */
+async function wholeObject(bucket: R2Bucket, bytes: Bytes, lease: LeaseStub, digest: Digest): Promise<string> {
+  const hex = hexAtHand(bytes, digest);
+  if (hex !== null && hex !== digestHex(digest)) {
+    await lease.discard();
+    throw digestMismatch(digest);
+  }
+  const objectKey = await completeObject(bucket, bytes, lease);
+  if (hex === null && (await readBack(bucket, objectKey, digest)) !== digestHex(digest)) {
+    await lease.discard();
+    throw digestMismatch(digest);
+  }
+  return objectKey;
+}
+
+function hexAtHand(bytes: Bytes, digest: Digest): string | null {
+  const algorithm = digestAlgorithm(digest);
+  if (bytes.offset === 0) return createHash(algorithm).digest("hex");
+  return bytes.hash?.algorithm === algorithm ? bytes.hash.hex : null;
+}
+
+async function completeObject(bucket: R2Bucket, bytes: Bytes, lease: LeaseStub): Promise<string> {
+  if (bytes.multipart === null) {
+    if (bytes.objectKey !== null) return bytes.objectKey;
+    const objectKey = newKey("blobs/", Date.now());
+    await bucket.put(objectKey, new Uint8Array(0));
+    return objectKey;
+  }
+  const { objectKey, uploadId } = bytes.multipart;
+  const parts = await lease.parts();
+  try {
+    await bucket.resumeMultipartUpload(objectKey, uploadId).complete(completedParts(parts));
+  } catch (error) {
+    // A final PUT before this one may have come as far, and no farther: then the object stands already.
+    const object = await bucket.head(objectKey);
+    if (object?.size !== bytes.offset) throw error;
+  }
+  return objectKey;
+}
+
+async function readBack(bucket: R2Bucket, objectKey: string, digest: Digest): Promise<string> {
+  const object = await bucket.get(objectKey);
+  if (object === null) throw new Error("the upload's bytes are not in R2");
+  const hash = createHash(digestAlgorithm(digest));
+  const reader = object.body.getReader({ mode: "byob" });
+  let scratch = new ArrayBuffer(READ_BYTES);
+  for (;;) {
+    const { value } = await reader.readAtLeast(READ_BYTES, new Uint8Array(scratch));
+    if (value === undefined || value.byteLength === 0) break;
+    hash.update(value);
+    if (value.byteLength < READ_BYTES) break;
+    scratch = value.buffer;
+  }
+  return hash.digest("hex");
+}

@@ -1,0 +1,160 @@
+import type { Hash } from "node:crypto";
+import { PARTS_MAX, READ_BYTES } from "../limits.ts";
+import { OciError } from "../oci/errors.ts";
+import { newKey } from "../blobs/keys.ts";
+import type { Multipart, Part } from "./session.ts";
+
+/** Another request took the session over: what this one sent since is not part of the upload. */
+export class LeaseLost extends Error {
+  override readonly name = "LeaseLost";
+}
+
+/** The client went away, or its connection broke, before the body's end. */
+export class BodyBroken extends Error {
+  override readonly name = "BodyBroken";
+}
+
+export interface PartWriterStart {
+  readonly bucket: R2Bucket;
+  /** size of every part but the last */
+  readonly partBytes: number;
+  /** null: no part is in R2 yet */
+  readonly multipart: Multipart | null;
+  readonly nextPart: number;
+  /** bytes that came before and are in no whole part */
+  readonly prefix: Uint8Array;
+  /** takes every new byte; null where nobody can use the result */
+  readonly hash: Hash | null;
+  /** bytes that will come, where that is known */
+  readonly expectedBytes: number | null;
+  /** called when R2 has a part; false: the lease is lost */
+  readonly onPart: (part: Part, multipart: Multipart) => Promise<boolean>;
+}
+
+/**
+ * Cuts a stream of any length into equal R2 parts. It holds one part and one read, whatever the stream's length. Bytes
+ * after the last whole part stay in `tail`, for the caller to put where they belong.
+ *
+ * A part is sent only when a byte after it has come: a blob that fits one part is one `put`, not an upload of parts.
+ * Reads go to a small buffer and are copied, since a read that fails (the client is gone) takes its buffer with it; the
+ * copy costs nothing beside R2, and the bytes before the break are kept.
+ */
+export class PartWriter {
+  readonly #start: PartWriterStart;
+  #buffer: Uint8Array;
+  #filled: number;
+  #multipart: Multipart | null;
+  #nextPart: number;
+  #newBytes = 0;
+
+  constructor(start: PartWriterStart) {
+    this.#start = start;
+    const wanted = start.prefix.byteLength + (start.expectedBytes ?? READ_BYTES);
+    this.#buffer = new Uint8Array(Math.min(start.partBytes, Math.max(wanted, 1)));
+    this.#buffer.set(start.prefix);
+    this.#filled = start.prefix.byteLength;
+    this.#multipart = start.multipart;
+    this.#nextPart = start.nextPart;
+  }
+
+  /** null: no whole part was sent; all bytes so far are in `tail` */
+  get multipart(): Multipart | null {
+    return this.#multipart;
+  }
+
+  get nextPart(): number {
+    return this.#nextPart;
+  }
+
+  /** bytes read from the stream */
+  get newBytes(): number {
+    return this.#newBytes;
+  }
+
+  /** the bytes after the last whole part; valid until the next call */
+  get tail(): Uint8Array {
+    return this.#buffer.subarray(0, this.#filled);
+  }
+
+  /**
+   * Reads to the end of the stream.
+   * @param limitBytes stops, and returns false, when the stream has more than this
+   * @throws LeaseLost; BodyBroken, and then `tail` holds what came before
+   */
+  async consume(body: ReadableStream<Uint8Array>, limitBytes: number): Promise<boolean> {
+    const reader = body.getReader({ mode: "byob" });
+    let scratch = new ArrayBuffer(READ_BYTES);
+    for (;;) {
+      const { value } = await reader.readAtLeast(READ_BYTES, new Uint8Array(scratch)).catch((error: unknown) => {
+        throw new BodyBroken("the request's body broke off", { cause: error });
+      });
+      if (value === undefined || value.byteLength === 0) break;
+      if (this.#newBytes + value.byteLength > limitBytes) {
+        reader.releaseLock();
+        return false;
+      }
+      await this.#take(value);
+      // The end of the stream is a short read.
+      if (value.byteLength < READ_BYTES) break;
+      scratch = value.buffer;
+    }
+    return true;
+  }
+
+  /** Sends the tail as the last part; a later chunk sends it again, longer, under the same number. */
+  async putTailPart(): Promise<Part> {
+    return this.#send(this.tail);
+  }
+
+  async #take(bytes: Uint8Array): Promise<void> {
+    this.#start.hash?.update(bytes);
+    this.#newBytes += bytes.byteLength;
+    let at = 0;
+    while (at < bytes.byteLength) {
+      if (this.#filled === this.#start.partBytes) await this.#sendWholePart();
+      const length = Math.min(bytes.byteLength - at, this.#start.partBytes - this.#filled);
+      this.#makeRoom(length);
+      this.#buffer.set(bytes.subarray(at, at + length), this.#filled);
+      this.#filled += length;
+      at += length;
+    }
+  }
+
+  /** Grows by doubling: most bodies of unknown length are far smaller than a part. */
+  #makeRoom(length: number): void {
+    const needed = this.#filled + length;
+    if (needed <= this.#buffer.byteLength) return;
+    const grown = new Uint8Array(Math.min(this.#start.partBytes, Math.max(needed, this.#buffer.byteLength * 2)));
+    grown.set(this.tail);
+    this.#buffer = grown;
+  }
+
+  async #sendWholePart(): Promise<void> {
+    const part = await this.#send(this.tail);
+    this.#nextPart++;
+    this.#filled = 0;
+    if (this.#multipart === null || !(await this.#start.onPart(part, this.#multipart))) throw new LeaseLost();
+  }
+
+  async #send(bytes: Uint8Array): Promise<Part> {
+    if (this.#nextPart > PARTS_MAX) {
+      throw new OciError(
+        "SIZE_INVALID",
+        `the blob needs more than ${String(PARTS_MAX)} parts of ${String(this.#start.partBytes)} bytes; send larger chunks`,
+        { status: 413 },
+      );
+    }
+    const upload = await this.#upload();
+    const { partNumber, etag } = await upload.uploadPart(this.#nextPart, bytes);
+    return { number: partNumber, etag, size: bytes.byteLength };
+  }
+
+  async #upload(): Promise<R2MultipartUpload> {
+    if (this.#multipart !== null) {
+      return this.#start.bucket.resumeMultipartUpload(this.#multipart.objectKey, this.#multipart.uploadId);
+    }
+    const upload = await this.#start.bucket.createMultipartUpload(newKey("blobs/", Date.now()));
+    this.#multipart = { objectKey: upload.key, uploadId: upload.uploadId };
+    return upload;
+  }
+}

@@ -1,0 +1,101 @@
+import { createHash } from "node:crypto";
+import { newKey } from "../blobs/keys.ts";
+import { bodyBudget } from "../http/body-budget.ts";
+import { PART_BYTES, READ_BYTES, SINGLE_PUT_MAX_BYTES } from "../limits.ts";
+import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
+import { OciError } from "../oci/errors.ts";
+import { BodyBroken, PartWriter } from "./part-writer.ts";
+import type { Part } from "./session.ts";
+
+export interface StoredBlob {
+  readonly objectKey: string;
+  /** bytes */
+  readonly size: number;
+}
+
+/**
+ * Puts a whole blob, whose digest is known before its bytes, to R2 (end-4b, and POST then PUT). With a length it is one
+ * `put` that streams through and that R2 itself checks; without one it is cut into parts, and hashed on the way.
+ * @throws OciError DIGEST_INVALID where the bytes are not the digest's; nothing is left in R2 then
+ */
+export async function putWhole(
+  bucket: R2Bucket,
+  body: ReadableStream<Uint8Array> | null,
+  lengthBytes: number | null,
+  digest: Digest,
+): Promise<StoredBlob> {
+  if (body !== null && (lengthBytes === null || lengthBytes > SINGLE_PUT_MAX_BYTES)) {
+    return putUnknownLength(bucket, body, digest);
+  }
+  const objectKey = newKey("blobs/", Date.now());
+  const { size } = await putChecked(bucket, objectKey, body ?? new Uint8Array(0), digest);
+  return { objectKey, size };
+}
+
+async function putUnknownLength(bucket: R2Bucket, body: ReadableStream<Uint8Array>, digest: Digest): Promise<StoredBlob> {
+  return bodyBudget.hold(PART_BYTES + READ_BYTES, async () => {
+    const hash = createHash(digestAlgorithm(digest));
+    const parts: Part[] = [];
+    const writer = new PartWriter({
+      bucket,
+      partBytes: PART_BYTES,
+      multipart: null,
+      nextPart: 1,
+      prefix: new Uint8Array(0),
+      hash,
+      expectedBytes: null,
+      onPart: async (part) => {
+        parts.push(part);
+        return true;
+      },
+    });
+    try {
+      await writer.consume(body, Number.POSITIVE_INFINITY);
+      if (writer.multipart === null) {
+        const objectKey = newKey("blobs/", Date.now());
+        await putChecked(bucket, objectKey, writer.tail, digest);
+        return { objectKey, size: writer.newBytes };
+      }
+      if (hash.digest("hex") !== digestHex(digest)) throw digestMismatch(digest);
+      parts.push(await writer.putTailPart());
+      const { objectKey, uploadId } = writer.multipart;
+      await bucket.resumeMultipartUpload(objectKey, uploadId).complete(completedParts(parts));
+      return { objectKey, size: writer.newBytes };
+    } catch (error) {
+      if (writer.multipart !== null) {
+        await bucket.resumeMultipartUpload(writer.multipart.objectKey, writer.multipart.uploadId).abort();
+      }
+      throw error instanceof BodyBroken ? bodyBroken() : error;
+    }
+  });
+}
+
+/** One `put` that R2 checks against the digest itself. */
+async function putChecked(
+  bucket: R2Bucket,
+  objectKey: string,
+  bytes: ReadableStream<Uint8Array> | Uint8Array,
+  digest: Digest,
+): Promise<R2Object> {
+  try {
+    return await bucket.put(objectKey, bytes, { [digestAlgorithm(digest)]: digestHex(digest) });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : "";
+    // 10037 is R2's code for a checksum that does not match; the binding hands codes out in the message only.
+    if (message.includes("10037")) throw digestMismatch(digest);
+    if (message.includes("Network connection lost")) throw bodyBroken();
+    throw error;
+  }
+}
+
+export function completedParts(parts: readonly Part[]): R2UploadedPart[] {
+  return parts.map(({ number, etag }) => ({ partNumber: number, etag }));
+}
+
+export function digestMismatch(digest: Digest): OciError {
+  return new OciError("DIGEST_INVALID", { reason: "the bytes that came are not those of the digest", digest });
+}
+
+function bodyBroken(): OciError {
+  return new OciError("BLOB_UPLOAD_INVALID", "the request's body broke off; nothing of it was kept: send it again");
+}

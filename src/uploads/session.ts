@@ -1,0 +1,369 @@
+import { DurableObject, RpcTarget } from "cloudflare:workers";
+import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
+import { LEASE_IDLE_SECONDS } from "../limits.ts";
+import { insertGarbage } from "../blobs/garbage.ts";
+
+/** A part that R2 has. Only the last one of an upload is shorter than `Ledger.partBytes`. */
+export interface Part {
+  readonly number: number;
+  readonly etag: string;
+  /** bytes */
+  readonly size: number;
+}
+
+export interface Multipart {
+  readonly objectKey: string;
+  readonly uploadId: string;
+}
+
+export interface ContentHash {
+  readonly algorithm: DigestAlgorithm;
+  readonly hex: string;
+}
+
+/** What the session knows of its upload. Bytes are R2's; apart from a tail that a next chunk may have to extend. */
+export interface Ledger {
+  /** bytes recorded: where the next chunk begins */
+  readonly offset: number;
+  /** size of every part but the last; chosen by the first chunk */
+  readonly partBytes: number;
+  /** null: all bytes so far are one object at `objectKey`, or there are none */
+  readonly multipart: Multipart | null;
+  /** the single object that holds all bytes so far, where there is no multipart upload */
+  readonly objectKey: string | null;
+  /** bytes of the last part where it is shorter than `partBytes`; they are in the session too */
+  readonly tailBytes: number;
+  /** number for the next part; that of the tail while there is one */
+  readonly nextPart: number;
+  /** of all bytes; null where they came in more than one request */
+  readonly hash: ContentHash | null;
+  /** a final PUT has begun to make the object whole: no chunk may follow */
+  readonly sealed: boolean;
+  /** how the session ended; its ledger stays until the alarm, so that a repeated request is answered rightly */
+  readonly end: { readonly kind: "finished"; readonly digest: Digest } | { readonly kind: "cancelled" } | null;
+}
+
+/** The end of one request's bytes: what was put to R2 after the last whole part. */
+export interface RequestEnd {
+  readonly ledger: Pick<Ledger, "offset" | "partBytes" | "multipart" | "objectKey" | "tailBytes" | "nextPart" | "hash">;
+  /** the last part; where it is short its bytes are kept, so that the next chunk can extend it */
+  readonly tail: { readonly part: Part; readonly bytes: Uint8Array | null } | "unchanged" | null;
+  /** what becomes of the lease: a final PUT goes on to make the object whole */
+  readonly then: "release" | "seal";
+}
+
+export type OpenAnswer =
+  | { readonly kind: "granted"; readonly ledger: Ledger; readonly lease: Lease }
+  | { readonly kind: "conflict"; readonly offset: number }
+  | { readonly kind: "finished"; readonly digest: Digest }
+  | { readonly kind: "unknown" };
+
+export interface OpenRequest {
+  /** where the caller's bytes begin; null: wherever the session stands */
+  readonly start: number | null;
+  /** `append`: the caller brings bytes. `seal`: it brings none and makes the object whole. */
+  readonly purpose: "append" | "seal";
+  /** makes the session where it is not there yet */
+  readonly create: { readonly partBytes: number; readonly expiresAtMs: number } | null;
+}
+
+const TAIL_ROW_BYTES = 1024 * 1024;
+
+/**
+ * The ledger of one upload session that takes more than one request: which bytes R2 has, in which parts, and who may
+ * write next. Each of its calls that changes something is one storage transaction. Why it is made this way is in
+ * src/uploads/README.md.
+ */
+export class UploadSession extends DurableObject<Env> {
+  #lease: Lease | null = null;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    ctx.storage.sql.exec(
+      "CREATE TABLE IF NOT EXISTS parts (number INTEGER PRIMARY KEY, etag TEXT NOT NULL, size INTEGER NOT NULL)",
+    );
+    ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS tail (row INTEGER PRIMARY KEY, bytes BLOB NOT NULL)");
+  }
+
+  /**
+   * Hands the right to write to one request at a time. The lease is an object in the caller's hands: it ends with
+   * `release`, and by itself when the caller's request or machine is gone, so nothing has to time out first. A holder
+   * whose client fell silent gives way to a newcomer at the right offset.
+   */
+  async open(request: OpenRequest): Promise<OpenAnswer> {
+    const known = this.#ledger();
+    if (known?.end?.kind === "finished") return known.end;
+    if (known?.end?.kind === "cancelled" || (known === null && request.create === null)) return { kind: "unknown" };
+    if (known === null && (request.start ?? 0) !== 0) return { kind: "conflict", offset: 0 };
+    const ledger = known ?? (await this.#create(request.create));
+    if (request.start !== null && request.start !== ledger.offset) return { kind: "conflict", offset: ledger.offset };
+    if (ledger.sealed && request.purpose === "append") return { kind: "conflict", offset: ledger.offset };
+    let nextPart = ledger.nextPart;
+    if (this.#lease !== null) {
+      if (!this.#lease.isIdle(Date.now())) return { kind: "conflict", offset: ledger.offset };
+      // The silent holder may still be sending this part's number to R2, where the last writer wins: leave it unused.
+      nextPart++;
+    }
+    const lease = new Lease({
+      isHeld: () => this.#lease === lease,
+      release: () => {
+        if (this.#lease === lease) this.#lease = null;
+      },
+      recordPart: (part, multipart, partBytes) => this.#recordPart(part, multipart, partBytes),
+      recordEnd: (end) => this.#recordEnd(end),
+      tail: () => this.#tail(),
+      parts: () => this.#parts(),
+      finish: (digest) => this.#finish(digest),
+      discard: () => this.#discard(),
+    });
+    this.#lease = lease;
+    if (request.purpose === "seal") this.#seal();
+    return { kind: "granted", ledger: { ...ledger, nextPart }, lease };
+  }
+
+  /** end-13. `absent`: no chunk has made the session. */
+  status(): { readonly kind: "open"; readonly offset: number } | { readonly kind: "ended" | "absent" } {
+    const ledger = this.#ledger();
+    if (ledger === null) return { kind: "absent" };
+    return ledger.end === null ? { kind: "open", offset: ledger.offset } : { kind: "ended" };
+  }
+
+  /** end-14. */
+  async cancel(): Promise<"cancelled" | "ended" | "absent"> {
+    const ledger = this.#ledger();
+    if (ledger === null) return "absent";
+    if (ledger.end !== null) return "ended";
+    this.#lease = null;
+    await this.#discard();
+    return "cancelled";
+  }
+
+  /** The session's life is over: what is not a blob by now leaves R2, and the ledger goes. */
+  override async alarm(): Promise<void> {
+    this.#lease = null;
+    await this.#discard();
+    await this.ctx.storage.deleteAll();
+  }
+
+  async #create(create: OpenRequest["create"]): Promise<Ledger> {
+    if (create === null) throw new Error("no session to open");
+    const ledger: Ledger = {
+      offset: 0,
+      partBytes: create.partBytes,
+      multipart: null,
+      objectKey: null,
+      tailBytes: 0,
+      nextPart: 1,
+      hash: null,
+      sealed: false,
+      end: null,
+    };
+    this.#write(ledger);
+    await this.ctx.storage.setAlarm(create.expiresAtMs);
+    return ledger;
+  }
+
+  #ledger(): Ledger | null {
+    return this.ctx.storage.kv.get<Ledger>("ledger") ?? null;
+  }
+
+  #mustLedger(): Ledger {
+    const ledger = this.#ledger();
+    if (ledger === null) throw new Error("the session is gone");
+    return ledger;
+  }
+
+  #write(ledger: Ledger): void {
+    this.ctx.storage.kv.put("ledger", ledger);
+  }
+
+  #seal(): void {
+    this.#write({ ...this.#mustLedger(), sealed: true });
+  }
+
+  #parts(): Part[] {
+    return this.ctx.storage.sql
+      .exec<{ number: number; etag: string; size: number }>("SELECT number, etag, size FROM parts ORDER BY number")
+      .toArray();
+  }
+
+  #recordPart(part: Part, multipart: Multipart, partBytes: number): void {
+    const ledger = this.#mustLedger();
+    this.ctx.storage.transactionSync(() => {
+      this.#putPart(part);
+      this.ctx.storage.sql.exec("DELETE FROM tail");
+      this.#write({
+        ...ledger,
+        // A tail was counted already: this part holds it, and more.
+        offset: ledger.offset - ledger.tailBytes - this.#singleBytes(ledger) + part.size,
+        partBytes,
+        multipart,
+        objectKey: null,
+        tailBytes: 0,
+        nextPart: part.number + 1,
+        hash: null,
+      });
+    });
+  }
+
+  /** Bytes of the single object that the first part of a multipart upload takes in. */
+  #singleBytes(ledger: Ledger): number {
+    return ledger.multipart === null ? ledger.offset : 0;
+  }
+
+  #putPart(part: Part): void {
+    this.ctx.storage.sql.exec(
+      "INSERT OR REPLACE INTO parts (number, etag, size) VALUES (?, ?, ?)",
+      part.number,
+      part.etag,
+      part.size,
+    );
+  }
+
+  #recordEnd(end: RequestEnd): void {
+    this.ctx.storage.transactionSync(() => {
+      if (end.tail !== "unchanged") this.#putTail(end.tail);
+      this.#write({ ...this.#mustLedger(), ...end.ledger, sealed: end.then === "seal" });
+    });
+  }
+
+  #putTail(tail: Exclude<RequestEnd["tail"], "unchanged">): void {
+    this.ctx.storage.sql.exec("DELETE FROM tail");
+    if (tail === null) return;
+    this.#putPart(tail.part);
+    const bytes = tail.bytes ?? new Uint8Array(0);
+    for (let at = 0; at < bytes.byteLength; at += TAIL_ROW_BYTES) {
+      this.ctx.storage.sql.exec("INSERT INTO tail (bytes) VALUES (?)", bytes.slice(at, at + TAIL_ROW_BYTES).buffer);
+    }
+  }
+
+  #tail(): Uint8Array {
+    const rows = this.ctx.storage.sql.exec<{ bytes: ArrayBuffer }>("SELECT bytes FROM tail ORDER BY row").toArray();
+    const whole = new Uint8Array(rows.reduce((sum, row) => sum + row.bytes.byteLength, 0));
+    let at = 0;
+    for (const row of rows) {
+      whole.set(new Uint8Array(row.bytes), at);
+      at += row.bytes.byteLength;
+    }
+    return whole;
+  }
+
+  /** The blob's rows are written. The session stays until its alarm, so that a repeated final PUT is answered alike. */
+  #finish(digest: Digest): void {
+    this.#end({ kind: "finished", digest });
+  }
+
+  #end(end: NonNullable<Ledger["end"]>): void {
+    this.ctx.storage.transactionSync(() => {
+      this.ctx.storage.sql.exec("DELETE FROM tail");
+      this.ctx.storage.sql.exec("DELETE FROM parts");
+      this.#write({ ...this.#mustLedger(), end });
+    });
+  }
+
+  async #discard(): Promise<void> {
+    const ledger = this.#ledger();
+    if (ledger === null || ledger.end !== null) return;
+    if (ledger.multipart !== null) {
+      // Fails where the upload was completed, by a final PUT that did not reach its rows: the object goes below.
+      await this.env.BLOBS.resumeMultipartUpload(ledger.multipart.objectKey, ledger.multipart.uploadId)
+        .abort()
+        .catch((error: unknown) => {
+          if (!ledger.sealed) throw error;
+        });
+    }
+    const objectKey = ledger.multipart?.objectKey ?? ledger.objectKey;
+    if (objectKey !== null && ledger.sealed) {
+      // Only a sealed session's key was ever offered to the database: there it may have become a blob.
+      await insertGarbage(this.env.DB, [objectKey], Date.now()).run();
+    } else if (ledger.objectKey !== null) {
+      await this.env.BLOBS.delete(ledger.objectKey);
+    }
+    this.#end({ kind: "cancelled" });
+  }
+}
+
+interface LeaseActions {
+  isHeld: () => boolean;
+  release: () => void;
+  recordPart: (part: Part, multipart: Multipart, partBytes: number) => void;
+  recordEnd: (end: RequestEnd) => void;
+  tail: () => Uint8Array;
+  parts: () => Part[];
+  finish: (digest: Digest) => void;
+  discard: () => Promise<void>;
+}
+
+/**
+ * The right to write to a session. Every call says whether it still stood: false means that another request took over,
+ * and that what this one sent since is not part of the upload.
+ */
+export class Lease extends RpcTarget {
+  readonly #actions: LeaseActions;
+  #usedAtMs = Date.now();
+
+  constructor(actions: LeaseActions) {
+    super();
+    this.#actions = actions;
+  }
+
+  isIdle(nowMs: number): boolean {
+    return nowMs - this.#usedAtMs > LEASE_IDLE_SECONDS * 1000;
+  }
+
+  /** The bytes of the short last part: at most `partBytes`. */
+  tail(): Uint8Array {
+    return this.#actions.tail();
+  }
+
+  /** A whole part is in R2; where there was a tail, or a single object, this part holds its bytes too. */
+  recordPart(part: Part, multipart: Multipart, partBytes: number): boolean {
+    return this.#do(() => this.#actions.recordPart(part, multipart, partBytes));
+  }
+
+  /** All parts that make the object, in order. */
+  parts(): Part[] {
+    return this.#actions.parts();
+  }
+
+  /** The request's bytes have ended, and all of them are in R2. Ends the lease, or seals the session. */
+  recordEnd(end: RequestEnd): boolean {
+    const done = this.#do(() => this.#actions.recordEnd(end));
+    if (end.then === "release") this.release();
+    return done;
+  }
+
+  /** The blob's rows are written. Ends the lease. */
+  finish(digest: Digest): boolean {
+    const done = this.#do(() => this.#actions.finish(digest));
+    this.release();
+    return done;
+  }
+
+  /** Gives the upload up with all its bytes. Ends the lease. */
+  async discard(): Promise<boolean> {
+    if (!this.#actions.isHeld()) return false;
+    await this.#actions.discard();
+    this.release();
+    return true;
+  }
+
+  /** @returns whether it was still held */
+  release(): boolean {
+    const held = this.#actions.isHeld();
+    this.#actions.release();
+    return held;
+  }
+
+  /** The runtime calls it when the caller let go of the lease, or is gone. */
+  [Symbol.dispose](): void {
+    this.#actions.release();
+  }
+
+  #do(action: () => void): boolean {
+    if (!this.#actions.isHeld()) return false;
+    this.#usedAtMs = Date.now();
+    action();
+    return true;
+  }
+}
