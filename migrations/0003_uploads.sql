@@ -1,8 +1,9 @@
--- How uploads that never needed a Durable Object ended, and the key that signs upload locations.
+-- What became of uploads, for requests at the location that their POST answered, and the key that signs locations.
 
-CREATE TABLE finished_uploads (
+CREATE TABLE upload_states (
   id TEXT PRIMARY KEY, -- begins with the time of its POST, so that old ones are a range
-  digest TEXT, -- NULL: cancelled
+  state TEXT NOT NULL CHECK (state IN ('opened', 'finished', 'cancelled')), -- opened: a Durable Object knows the rest
+  digest TEXT, -- of the blob, where it was finished
   created_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 

@@ -12,6 +12,9 @@ export const MANIFEST_MAX_BYTES = 4 * MIB;
 /** Deepest nesting of arrays and objects in a manifest; no known artifact type passes 20. */
 export const MANIFEST_MAX_DEPTH = 128;
 
+/** Longest artifactType; RFC 6838 section 4.2 bounds a media type's two names by 127 characters each. */
+export const ARTIFACT_TYPE_MAX_CHARACTERS = 255;
+
 /**
  * Largest manifest whose text is kept in its D1 row. Larger ones are an R2 object, so that a row stays
  * small beside D1's limit of 2 MB and its 10 GB a database, and one query still answers nearly every pull.
@@ -47,11 +50,19 @@ export const SINGLE_PUT_MAX_BYTES = 4 * 1024 * MIB;
 /** Bytes of request bodies that one isolate holds at once; it has 128 MB for everything. */
 export const BODY_BUDGET_BYTES = 64 * MIB;
 
+/** A request that waits for its turn in the budget shows so often that it is still there; silent longer, it is passed over. */
+export const WAIT_HEARTBEAT_MS = 500;
+export const WAIT_SILENCE_MS = 5000;
+
 /** Most ranges of one blob GET that are answered as ranges; each is an R2 read. More: the whole blob. */
 export const RANGES_MAX = 16;
 
 /** A session's writer that recorded nothing for this long gives way to a newcomer at the right offset. */
 export const LEASE_IDLE_SECONDS = 20;
+
+/** A session's alarm waits for a request that is still at work in it: it looks again so often, and so long at most. */
+export const ALARM_RETRY_SECONDS = 60;
+export const ALARM_PATIENCE_SECONDS = 3600;
 
 /** Rows that one step of the collector takes; R2 deletes at most 1,000 keys in one call. */
 export const COLLECTOR_STEP_ROWS = 500;

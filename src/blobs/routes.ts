@@ -25,6 +25,8 @@ blobs.get(blob, access("pull"), async (c) => {
   if (isNotModified(c.req.header("if-none-match"), etag)) {
     return c.body(null, 304, { ETag: etag, "Docker-Content-Digest": digest });
   }
+  // HEAD has no ranges: RFC 9110 section 14.2 defines them for GET alone.
+  if (c.req.method === "HEAD") return c.body(null, 200, contentHeaders(digest, row.size));
   const wanted = rangeStands(c.req.header("if-range"), etag) ? parseRange(c.req.header("range"), row.size) : whole;
   if (wanted.kind === "unsatisfiable") {
     throw new OciError(
@@ -33,8 +35,6 @@ blobs.get(blob, access("pull"), async (c) => {
       { status: 416, headers: { "Content-Range": `bytes */${String(row.size)}` } },
     );
   }
-  // HEAD has no ranges: RFC 9110 section 14.2 defines them for GET alone.
-  if (c.req.method === "HEAD") return c.body(null, 200, contentHeaders(digest, row.size));
   if (wanted.kind === "whole") {
     return c.body(await read(c, digest, row, null), 200, contentHeaders(digest, row.size));
   }

@@ -38,7 +38,7 @@ export interface NewBlob {
  * @returns the statements, of which the last one returns a row exactly where the repository has the blob now
  */
 export function insertBlob(db: D1Database, blob: NewBlob, uploadId: string | null, nowMs: number): D1PreparedStatement[] {
-  const ended = uploadId === null ? "?1 IS NULL" : "EXISTS (SELECT 1 FROM finished_uploads WHERE id = ?1 AND digest = ?2)";
+  const ended = uploadId === null ? "?1 IS NULL" : "EXISTS (SELECT 1 FROM upload_states WHERE id = ?1 AND digest = ?2)";
   return [
     db
       .prepare("INSERT INTO repositories (name, created_at) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING")

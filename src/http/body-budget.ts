@@ -1,4 +1,10 @@
-import { BODY_BUDGET_BYTES } from "../limits.ts";
+import { BODY_BUDGET_BYTES, WAIT_HEARTBEAT_MS, WAIT_SILENCE_MS } from "../limits.ts";
+
+interface Waiter {
+  readonly bytes: number;
+  aliveAtMs: number;
+  readonly admit: () => void;
+}
 
 /**
  * Bounds the bytes of request bodies that this isolate holds at once: it has 128 MB for all its requests together.
@@ -8,7 +14,7 @@ export class BodyBudget {
   readonly totalBytes: number;
   #heldBytes = 0;
   #peakBytes = 0;
-  readonly #waiting: { bytes: number; wake: () => void }[] = [];
+  readonly #waiting: Waiter[] = [];
 
   constructor(totalBytes: number) {
     this.totalBytes = totalBytes;
@@ -48,30 +54,36 @@ export class BodyBudget {
     const woken = new Promise<void>((resolve) => {
       wake = resolve;
     });
-    this.#waiting.push({
+    const waiter: Waiter = {
       bytes,
-      wake: () => {
+      aliveAtMs: Date.now(),
+      admit: () => {
         // The bytes are taken on behalf of the waiter here, so that nobody overtakes it before it runs.
         this.#take(bytes);
         admitted = true;
         wake();
       },
-    });
+    };
+    this.#waiting.push(waiter);
     // The runtime ends a request that waits for nothing but another request's promise as hung; a timer of its own
-    // keeps it alive.
-    while (!admitted) await Promise.race([woken, scheduler.wait(WAIT_HEARTBEAT_MS)]);
+    // keeps it alive, and shows the others that it is.
+    while (!admitted) {
+      await Promise.race([woken, scheduler.wait(WAIT_HEARTBEAT_MS)]);
+      waiter.aliveAtMs = Date.now();
+      if (!admitted) this.#wakeNext();
+    }
   }
 
   #wakeNext(): void {
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      if (this.#heldBytes + next.bytes > this.totalBytes) return;
+      // A waiter whose request was ended would take its bytes and never give them back.
+      const isGone = Date.now() - next.aliveAtMs > WAIT_SILENCE_MS;
+      if (!isGone && this.#heldBytes + next.bytes > this.totalBytes) return;
       this.#waiting.shift();
-      next.wake();
+      if (!isGone) next.admit();
     }
   }
 }
-
-const WAIT_HEARTBEAT_MS = 500;
 
 /** The budget of this isolate. */
 export const bodyBudget = new BodyBudget(BODY_BUDGET_BYTES);

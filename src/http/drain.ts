@@ -1,7 +1,7 @@
 import { DRAIN_MAX_BYTES, READ_BYTES } from "../limits.ts";
 
 /**
- * Reads what a refused request still sends. A client that is still writing when its connection is closed sees a broken
+ * Reads what a request still sends after its answer is known. A client that is still writing when its connection is closed sees a broken
  * pipe instead of the answer; past the bound it is cut off all the same.
  */
 export async function drainBody(request: Request): Promise<void> {

@@ -2,7 +2,7 @@ import { insertGarbage } from "../blobs/garbage.ts";
 import { firstKeyAt, type KeyPrefix, keyPrefixes } from "../blobs/keys.ts";
 import { deleteEventsBefore } from "../events/outbox.ts";
 import { COLLECTOR_STEP_ROWS, COLLECTOR_STEPS_MAX, EVENT_RETENTION_SECONDS, SWEEP_MARGIN_SECONDS } from "../limits.ts";
-import { deleteFinishedUploads } from "../uploads/store.ts";
+import { deleteUploadStates } from "../uploads/store.ts";
 
 export interface CollectOptions {
   readonly graceSeconds: number;
@@ -155,7 +155,7 @@ async function sweep(env: Pick<Env, "DB" | "BLOBS">, prefix: KeyPrefix, options:
 
 async function prune(db: D1Database, options: CollectOptions): Promise<boolean> {
   await db.batch([
-    deleteFinishedUploads(db, options.nowMs - 2 * options.uploadTtlSeconds * 1000),
+    deleteUploadStates(db, options.nowMs - 2 * options.uploadTtlSeconds * 1000),
     deleteEventsBefore(db, options.nowMs - EVENT_RETENTION_SECONDS * 1000),
   ]);
   return false;

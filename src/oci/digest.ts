@@ -10,12 +10,6 @@ export type Digest = string & { readonly [brand]: "digest" };
 
 export const digestAlgorithms: readonly DigestAlgorithm[] = ["sha256", "sha512"];
 
-/** The digest of no bytes, for each algorithm: a PUT without a body may rightly name one. */
-export const emptyDigests: readonly string[] = [
-  "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-  "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e",
-];
-
 export function isDigestAlgorithm(value: string): value is DigestAlgorithm {
   return value === "sha256" || value === "sha512";
 }

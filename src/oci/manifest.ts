@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { MANIFEST_MAX_DEPTH } from "../limits.ts";
+import { ARTIFACT_TYPE_MAX_CHARACTERS, MANIFEST_MAX_DEPTH } from "../limits.ts";
 import { type Descriptor, descriptorSchema } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { OciError, zodReason } from "./errors.ts";
@@ -39,7 +39,8 @@ export interface Manifest {
 
 const shared = {
   mediaType: z.string().optional(),
-  artifactType: z.string().optional(),
+  // A media type by image-spec; its form is not insisted on, but it is a column, and rides in every referrers list.
+  artifactType: z.string().max(ARTIFACT_TYPE_MAX_CHARACTERS).optional(),
   annotations: z.record(z.string(), z.string()).optional(),
   subject: descriptorSchema.nullish(),
 };

@@ -3,7 +3,7 @@ import { appendChunk, type Chunk } from "./append.ts";
 import type { Conflict } from "./finish.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
 import { choosePartBytes } from "./part-size.ts";
-import { findFinishedUpload } from "./store.ts";
+import { claimUploadState } from "./store.ts";
 
 /**
  * A PATCH (end-5): opens the session, with the first chunk makes it, and streams the chunk behind what it has.
@@ -14,21 +14,25 @@ export async function appendSession(
   location: UploadLocation,
   chunk: Chunk,
 ): Promise<{ readonly kind: "appended"; readonly offset: number } | Conflict> {
-  // What ended without a ledger is known to the database alone; a location that a PATCH answered has one.
-  if (!location.opened && (await findFinishedUpload(env.DB, location.id)) !== null) throw unknownUpload();
   const chunked = chunk.range === null ? null : chunk.lengthBytes;
   using answer = await env.UPLOADS.getByName(location.id).open({
     start: chunk.range?.start ?? null,
     purpose: "append",
+    hasBytes: chunk.lengthBytes !== 0,
     create: location.opened ? null : { partBytes: choosePartBytes(chunked), expiresAtMs: location.expiresAtMs },
   });
   if (answer.kind === "unknown" || answer.kind === "finished") throw unknownUpload();
   if (answer.kind === "conflict") return answer;
-  const { ledger, lease } = answer;
+  const { lease } = answer;
   try {
-    const end = await appendChunk(env.BLOBS, ledger, lease, chunk, location.algorithm ?? "sha256", "release");
-    if (end === null) return { kind: "conflict", offset: ledger.offset };
-    return { kind: "appended", offset: end.offset };
+    // From now on requests at the POST's location know that there is a ledger; one that ended without is over.
+    if (!location.opened && (await claimUploadState(env.DB, location.id, opened)).standing.state !== "opened") {
+      await lease.discard();
+      throw unknownUpload();
+    }
+    const ledger = await appendChunk(env.BLOBS, answer, chunk, location.algorithm ?? "sha256", "release");
+    if (ledger === null) return { kind: "conflict", offset: answer.ledger.offset };
+    return { kind: "appended", offset: ledger.offset };
   } catch (error) {
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
     const held = await lease.release();
@@ -36,3 +40,5 @@ export async function appendSession(
     throw held || error instanceof OciError ? error : unknownUpload();
   }
 }
+
+const opened = { state: "opened", digest: null } as const;

@@ -6,10 +6,17 @@ import { READ_BYTES } from "../limits.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { BodyBroken, LeaseLost, PartWriter } from "./part-writer.ts";
-import type { Lease, Ledger, RequestEnd } from "./session.ts";
+import type { AfterEnd, ContentHash, Lease, Ledger, Progress } from "./session.ts";
 
 /** The writer's side of a lease, as it arrives over RPC. */
 export type LeaseStub = Pick<Rpc.Stub<Lease>, "tail" | "parts" | "recordPart" | "recordEnd" | "finish" | "discard" | "release">;
+
+/** A session that is this request's to write to. */
+export interface Grant {
+  readonly ledger: Ledger;
+  readonly lease: LeaseStub;
+  readonly tookOver: boolean;
+}
 
 export interface Chunk {
   /** null: the request has none */
@@ -20,6 +27,9 @@ export interface Chunk {
   readonly range: ByteRange | null;
 }
 
+/** The chunk of a final PUT that brings no bytes. */
+export const noChunk: Chunk = { body: null, lengthBytes: 0, range: null };
+
 /**
  * Streams one request's bytes behind those that the session has. When it returns they are all in R2: the last ones as
  * a single object where the whole blob so far fits one part, else as the next part. A client that goes away loses at
@@ -29,49 +39,53 @@ export interface Chunk {
  */
 export async function appendChunk(
   bucket: R2Bucket,
-  ledger: Ledger,
-  lease: LeaseStub,
+  grant: Grant,
   chunk: Chunk,
   algorithm: DigestAlgorithm,
-  then: RequestEnd["then"],
-): Promise<RequestEnd["ledger"] | null> {
+  then: AfterEnd,
+): Promise<Ledger | null> {
+  const { ledger, lease } = grant;
+  if (chunk.lengthBytes === 0 && !tailAtRisk(grant)) return (await lease.recordEnd(null, then)) ? ledger : null;
   const prefixBytes = ledger.multipart === null ? ledger.offset : ledger.tailBytes;
   const needed = prefixBytes + (chunk.lengthBytes ?? ledger.partBytes);
   return bodyBudget.hold(Math.min(ledger.partBytes, needed) + READ_BYTES, async () => {
-    // Bytes that follow others would need a hash that can be carried from one request to the next. The resumable ones
-    // (WASM or TypeScript) run at 120 to 180 MiB/s here, the native one at 1,450, and reading the finished object back
-    // through the native one at 750: so a first request is hashed as it streams, which nearly always is the only one
-    // (docker, podman, crane), and a session of several requests is read back once, at its final PUT.
+    // Bytes that follow others would need a hash that can be carried from one request to the next: README.md says why
+    // there is none. A first request is hashed as it streams, and nearly always is the only one.
     const hash = ledger.offset === 0 ? createHash(algorithm) : null;
     const writer = new PartWriter({
       bucket,
       partBytes: ledger.partBytes,
       multipart: ledger.multipart,
       nextPart: ledger.nextPart,
-      prefix: await prefixOf(bucket, ledger, lease),
+      prefix: await prefixOf(bucket, grant),
       hash,
       expectedBytes: chunk.lengthBytes,
-      onPart: async (part, multipart) => lease.recordPart(part, multipart, ledger.partBytes),
+      onPart: async (part, multipart) => lease.recordPart(part, multipart),
     });
-    const limitBytes = chunk.range === null ? Number.POSITIVE_INFINITY : chunk.range.end - chunk.range.start + 1;
-    let broken: BodyBroken | null = null;
-    try {
-      const whole = chunk.body === null || (await writer.consume(chunk.body, limitBytes));
-      if (!whole || (chunk.range !== null && writer.newBytes !== limitBytes)) throw wrongLength(limitBytes);
-    } catch (error) {
-      if (error instanceof LeaseLost) return null;
-      if (!(error instanceof BodyBroken)) throw error;
-      broken = error;
-    }
+    const broken = await consume(writer, chunk);
+    if (broken === "lost") return null;
     const contentHash = hash === null ? null : { algorithm, hex: hash.digest("hex") };
-    const recorded = await recordEnd(bucket, ledger, lease, writer, contentHash, broken === null ? then : "release");
-    if (broken !== null) throw brokenOff(writer.newBytes);
+    const recorded = await recordEnd(bucket, grant, writer, contentHash, broken === "broken" ? "release" : then);
+    if (broken === "broken") throw brokenOff(writer.newBytes);
     return recorded;
   });
 }
 
+async function consume(writer: PartWriter, chunk: Chunk): Promise<"whole" | "broken" | "lost"> {
+  const limitBytes = chunk.range === null ? Number.POSITIVE_INFINITY : chunk.range.end - chunk.range.start + 1;
+  try {
+    const fits = chunk.body === null || (await writer.consume(chunk.body, limitBytes));
+    if (!fits || (chunk.range !== null && writer.newBytes !== limitBytes)) throw wrongLength(limitBytes);
+    return "whole";
+  } catch (error) {
+    if (error instanceof LeaseLost) return "lost";
+    if (error instanceof BodyBroken) return "broken";
+    throw error;
+  }
+}
+
 /** The bytes that the session has after its last whole part. */
-async function prefixOf(bucket: R2Bucket, ledger: Ledger, lease: LeaseStub): Promise<Uint8Array> {
+async function prefixOf(bucket: R2Bucket, { ledger, lease }: Grant): Promise<Uint8Array> {
   if (ledger.tailBytes > 0) return lease.tail();
   if (ledger.objectKey === null) return new Uint8Array(0);
   const object = await bucket.get(ledger.objectKey);
@@ -79,46 +93,44 @@ async function prefixOf(bucket: R2Bucket, ledger: Ledger, lease: LeaseStub): Pro
   return new Uint8Array(await object.arrayBuffer());
 }
 
+/** A silent holder that gave way may yet overwrite the part that is the tail: it is sent again, under its own number. */
+function tailAtRisk({ ledger, tookOver }: Grant): boolean {
+  return tookOver && ledger.tailBytes > 0;
+}
+
 async function recordEnd(
   bucket: R2Bucket,
-  ledger: Ledger,
-  lease: LeaseStub,
+  grant: Grant,
   writer: PartWriter,
-  hash: Ledger["hash"],
-  then: RequestEnd["then"],
-): Promise<RequestEnd["ledger"] | null> {
-  const { partBytes, nextPart } = ledger;
-  if (writer.newBytes === 0) {
-    const { offset, multipart, objectKey, tailBytes } = ledger;
-    const unchanged = { offset, partBytes, multipart, objectKey, tailBytes, nextPart, hash: ledger.hash };
-    return (await lease.recordEnd({ ledger: unchanged, tail: "unchanged", then })) ? unchanged : null;
-  }
-  const common = { offset: ledger.offset + writer.newBytes, partBytes, hash };
+  hash: ContentHash | null,
+  then: AfterEnd,
+): Promise<Ledger | null> {
+  const { ledger, lease } = grant;
+  if (writer.newBytes === 0 && !tailAtRisk(grant)) return (await lease.recordEnd(null, then)) ? ledger : null;
+  const offset = ledger.offset + writer.newBytes;
+  const contentHash = writer.newBytes === 0 ? ledger.hash : hash;
   if (writer.multipart === null) {
     const objectKey = newKey("blobs/", Date.now());
     await bucket.put(objectKey, writer.tail);
-    const end = { ...common, multipart: null, objectKey, tailBytes: 0, nextPart };
-    const held = await lease.recordEnd({ ledger: end, tail: null, then });
-    await deleteObject(bucket, held ? ledger.objectKey : objectKey);
-    return held ? end : null;
+    const single = { offset, multipart: null, objectKey, tailBytes: 0, nextPart: ledger.nextPart, hash: contentHash };
+    if (await lease.recordEnd({ ledger: single, tail: null }, then)) return { ...ledger, ...single };
+    await bucket.delete(objectKey);
+    return null;
   }
   const part = await writer.putTailPart();
-  const isWhole = part.size === partBytes;
-  const end = {
-    ...common,
-    multipart: writer.multipart,
-    objectKey: null,
-    tailBytes: isWhole ? 0 : part.size,
-    nextPart: isWhole ? writer.nextPart + 1 : writer.nextPart,
+  const isWhole = part.size === ledger.partBytes;
+  const progress: Progress = {
+    ledger: {
+      offset,
+      multipart: writer.multipart,
+      objectKey: null,
+      tailBytes: isWhole ? 0 : part.size,
+      nextPart: isWhole ? writer.nextPart + 1 : writer.nextPart,
+      hash: contentHash,
+    },
+    tail: { part, bytes: isWhole ? null : writer.tail },
   };
-  const held = await lease.recordEnd({ ledger: end, tail: { part, bytes: isWhole ? null : writer.tail }, then });
-  if (held) await deleteObject(bucket, ledger.objectKey);
-  return held ? end : null;
-}
-
-/** The single object of the bytes so far, once a longer one or the first part has taken it in. */
-async function deleteObject(bucket: R2Bucket, objectKey: string | null): Promise<void> {
-  if (objectKey !== null) await bucket.delete(objectKey);
+  return (await lease.recordEnd(progress, then)) ? { ...ledger, ...progress.ledger } : null;
 }
 
 function brokenOff(newBytes: number): OciError {

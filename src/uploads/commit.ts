@@ -2,29 +2,30 @@ import { insertBlob, type NewBlob } from "../blobs/store.ts";
 import type { Digest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { unknownUpload } from "./location.ts";
-import { finishUploadRow, selectFinishedUpload } from "./store.ts";
+import { insertUploadState, selectUploadState, type UploadState } from "./store.ts";
 
 /**
  * Writes the rows of a blob whose bytes stand in R2: one D1 batch, one transaction.
- * @param uploadId of an upload without a ledger: its end is written in the same batch, and the first end wins
- * @throws OciError DIGEST_INVALID or BLOB_UPLOAD_UNKNOWN where the upload had ended otherwise before
+ * @throws OciError BLOB_UPLOAD_UNKNOWN where the object was given up meanwhile: its session had expired
  */
-export async function commitBlob(db: D1Database, blob: NewBlob, uploadId: string | null): Promise<void> {
+export async function commitBlob(db: D1Database, blob: NewBlob): Promise<void> {
+  const results = await db.batch(insertBlob(db, blob, null, Date.now()));
+  if (results.at(-1)?.results.length !== 1) throw unknownUpload();
+}
+
+/**
+ * The same for an upload without a ledger: how it ended is written in the same batch, and only where nothing was yet.
+ * @returns the state that stands: where it is not this end, nothing was written, and the object is garbage
+ */
+export async function commitUpload(db: D1Database, blob: NewBlob, uploadId: string): Promise<UploadState> {
   const nowMs = Date.now();
-  const rows = insertBlob(db, blob, uploadId, nowMs);
-  if (uploadId === null) {
-    const results = await db.batch<{ blobId: number }>(rows);
-    if (results.at(-1)?.results.length !== 1) throw unknownUpload();
-    return;
-  }
-  const results = await db.batch<{ digest: Digest | null }>([
-    finishUploadRow(db, uploadId, blob.digest, nowMs),
-    ...rows,
-    selectFinishedUpload(db, uploadId),
+  const finished = { state: "finished", digest: blob.digest } as const;
+  const results = await db.batch<UploadState>([
+    insertUploadState(db, uploadId, finished, nowMs),
+    ...insertBlob(db, blob, uploadId, nowMs),
+    selectUploadState(db, uploadId),
   ]);
-  const end = results.at(-1)?.results[0];
-  if (end === undefined || end.digest === null) throw unknownUpload();
-  if (end.digest !== blob.digest) throw otherDigest(end.digest);
+  return results.at(-1)?.results[0] ?? finished;
 }
 
 export function otherDigest(finished: Digest): OciError {

@@ -2,11 +2,12 @@ import { createHash } from "node:crypto";
 import { newKey } from "../blobs/keys.ts";
 import { READ_BYTES } from "../limits.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
+import { OciError } from "../oci/errors.ts";
 import { appendChunk, type Chunk, type LeaseStub } from "./append.ts";
 import { commitBlob, otherDigest } from "./commit.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
 import { completedParts, digestMismatch } from "./put-whole.ts";
-import type { Ledger, RequestEnd } from "./session.ts";
+import type { Ledger } from "./session.ts";
 
 /** Another request holds the session, or the bytes do not begin where it stands. */
 export interface Conflict {
@@ -24,40 +25,42 @@ export async function finishSession(
   env: Env,
   location: UploadLocation,
   digest: Digest,
-  chunk: Chunk | null,
-  start: number | null,
+  chunk: Chunk,
 ): Promise<{ readonly kind: "created" } | Conflict> {
-  const session = env.UPLOADS.getByName(location.id);
-  using answer = await session.open({ start, purpose: chunk === null ? "seal" : "append", create: null });
+  using answer = await env.UPLOADS.getByName(location.id).open({
+    start: chunk.range?.start ?? null,
+    purpose: "finish",
+    hasBytes: chunk.lengthBytes !== 0,
+    create: null,
+  });
   if (answer.kind === "unknown") throw unknownUpload();
   if (answer.kind === "conflict") return answer;
   if (answer.kind === "finished") {
     if (answer.digest !== digest) throw otherDigest(answer.digest);
     return { kind: "created" };
   }
-  const { ledger, lease } = answer;
+  const { lease } = answer;
   try {
-    const end =
-      chunk === null ? ledger : await appendChunk(env.BLOBS, ledger, lease, chunk, digestAlgorithm(digest), "seal");
-    if (end === null) return { kind: "conflict", offset: ledger.offset };
-    const objectKey = await wholeObject(env.BLOBS, end, lease, digest);
-    await commitBlob(env.DB, { repository: location.repository, digest, size: end.offset, objectKey }, null);
+    const ledger = answer.ledger.sealed
+      ? answer.ledger
+      : await appendChunk(env.BLOBS, answer, chunk, digestAlgorithm(digest), "seal");
+    if (ledger === null) return { kind: "conflict", offset: answer.ledger.offset };
+    const objectKey = await wholeObject(env.BLOBS, ledger, lease, digest);
+    await commitBlob(env.DB, { repository: location.repository, digest, size: ledger.offset, objectKey });
     await lease.finish(digest);
     return { kind: "created" };
   } catch (error) {
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
-    await lease.release();
-    throw error;
+    const held = await lease.release();
+    throw held || error instanceof OciError ? error : unknownUpload();
   }
 }
-
-type Bytes = RequestEnd["ledger"] & Partial<Pick<Ledger, "sealed">>;
 
 /**
  * Makes the bytes one object and sees that they are the digest's. Nothing is copied. Nothing is read back either, unless
  * the bytes came in several requests, or were announced under another algorithm than the digest's.
  */
-async function wholeObject(bucket: R2Bucket, bytes: Bytes, lease: LeaseStub, digest: Digest): Promise<string> {
+async function wholeObject(bucket: R2Bucket, bytes: Ledger, lease: LeaseStub, digest: Digest): Promise<string> {
   const hex = hexAtHand(bytes, digest);
   if (hex !== null && hex !== digestHex(digest)) {
     await lease.discard();
@@ -71,13 +74,13 @@ async function wholeObject(bucket: R2Bucket, bytes: Bytes, lease: LeaseStub, dig
   return objectKey;
 }
 
-function hexAtHand(bytes: Bytes, digest: Digest): string | null {
+function hexAtHand(bytes: Ledger, digest: Digest): string | null {
   const algorithm = digestAlgorithm(digest);
   if (bytes.offset === 0) return createHash(algorithm).digest("hex");
   return bytes.hash?.algorithm === algorithm ? bytes.hash.hex : null;
 }
 
-async function completeObject(bucket: R2Bucket, bytes: Bytes, lease: LeaseStub): Promise<string> {
+async function completeObject(bucket: R2Bucket, bytes: Ledger, lease: LeaseStub): Promise<string> {
   if (bytes.multipart === null) {
     if (bytes.objectKey !== null) return bytes.objectKey;
     const objectKey = newKey("blobs/", Date.now());

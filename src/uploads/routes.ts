@@ -6,12 +6,12 @@ import type { RepositoryEnv } from "../env.ts";
 import { contentLength } from "../http/body.ts";
 import { type ByteRange, parseChunkRange } from "../http/range.ts";
 import { PART_BYTES } from "../limits.ts";
-import { type Digest, emptyDigests, parseDigest, parseDigestAlgorithm } from "../oci/digest.ts";
+import { type Digest, parseDigest, parseDigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { parseRepositoryName } from "../oci/repository.ts";
 import { appendSession } from "./append-session.ts";
-import type { Chunk } from "./append.ts";
-import { commitBlob, otherDigest } from "./commit.ts";
+import { type Chunk, noChunk } from "./append.ts";
+import { commitBlob, commitUpload, otherDigest } from "./commit.ts";
 import { type Conflict, finishSession } from "./finish.ts";
 import {
   formatUploadReference,
@@ -21,9 +21,9 @@ import {
   unknownUpload,
 } from "./location.ts";
 import { mountBlob } from "./mount.ts";
-import { digestMismatch, putWhole } from "./put-whole.ts";
+import { putWhole } from "./put-whole.ts";
 import { signingKey } from "./signing-key.ts";
-import { findFinishedUpload, finishUploadRow } from "./store.ts";
+import { claimUploadState, findUploadState, type UploadState } from "./store.ts";
 
 export const uploads = new Hono<RepositoryEnv>();
 
@@ -51,25 +51,22 @@ uploads.on("POST", collection, access("push"), async (c) => {
   if (digestParameter === undefined) return begun(c);
   const digest = parseDigest(digestParameter);
   const stored = await putWhole(c.env.BLOBS, c.req.raw.body, contentLength(c), digest);
-  await commitBlob(c.env.DB, { repository, digest, ...stored }, null);
+  await commitBlob(c.env.DB, { repository, digest, ...stored });
   return created(c, digest);
 });
 
 /** end-5, distribution-spec v1.1.1 «Pushing a blob in chunks». Durable Object: 1 session; D1: 1 for the first chunk. */
 uploads.patch(session, access("push"), async (c) => {
   const location = await locationOf(c);
-  const chunk = chunkOf(c);
-  // A client that goes away ends its request; the last bytes that came, and the lease, are still to be put in order.
-  const appended = appendSession(c.env, location, chunk);
-  c.executionCtx.waitUntil(appended.catch(() => undefined));
-  const answer = await appended;
+  const answer = await appendSession(c.env, location, chunkOf(c));
   if (answer.kind === "conflict") throw await outOfOrder(c, location, answer);
   return c.body(null, 202, await progressHeaders(c, { ...location, opened: true }, answer.offset));
 });
 
 /**
  * end-6, distribution-spec v1.1.1 «Pushing Blobs».
- * D1: 1. R2: 1. Durable Object: 0 where no chunk came before and the bytes are the digest's, else 1 session.
+ * D1: 1, 2 with an empty body or a Content-Range at the POST's location. R2: 1. Durable Object: 0 where no chunk came
+ * before, else 1 session.
  */
 uploads.put(session, access("push"), async (c) => {
   const digestParameter = c.req.query("digest");
@@ -79,44 +76,45 @@ uploads.put(session, access("push"), async (c) => {
   const digest = parseDigest(digestParameter);
   const location = await locationOf(c);
   const chunk = chunkOf(c);
-  const bytes = chunk.lengthBytes === 0 ? null : chunk;
-  if (location.opened || (await continuesSession(c, location, bytes))) {
-    const finished = finishSession(c.env, location, digest, bytes, chunk.range?.start ?? null);
-    c.executionCtx.waitUntil(finished.catch(() => undefined));
-    const answer = await finished;
-    if (answer.kind === "conflict") throw await outOfOrder(c, location, answer);
-    return created(c, digest);
+  if (location.opened) return finishOpened(c, location, digest, chunk);
+  // With bytes and no Content-Range it is the whole blob, by far the commonest push: nothing is asked beforehand.
+  if (chunk.lengthBytes === 0 || chunk.range !== null) {
+    const state = await findUploadState(c.env.DB, location.id);
+    if (state !== null) return finishAgain(c, location, digest, chunk, state);
+    if (chunk.range !== null && chunk.range.start !== 0) throw await outOfOrder(c, location, { kind: "conflict", offset: 0 });
   }
-  if (bytes === null && !emptyDigests.includes(digest)) return repeatedFinish(c, location, digest);
-  if (chunk.range !== null && chunk.range.start !== 0) throw await outOfOrder(c, location, { kind: "conflict", offset: 0 });
-  const stored = await putWhole(c.env.BLOBS, bytes?.body ?? null, chunk.lengthBytes, digest).catch((error: unknown) =>
-    explainMismatch(c, location, error),
+  const stored = await putWhole(c.env.BLOBS, chunk.body, chunk.lengthBytes, digest).catch((error: unknown) =>
+    explainMismatch(c, location, digest, error),
   );
-  await commitBlob(c.env.DB, { repository: c.var.repository, digest, ...stored }, location.id);
-  return created(c, digest);
+  const state = await commitUpload(c.env.DB, { repository: c.var.repository, digest, ...stored }, location.id);
+  return finishAgain(c, location, digest, null, state);
 });
 
-/** end-13, distribution-spec v1.1.1 «Pushing a blob in chunks»; GET and HEAD. Durable Object: 1; D1: 1 before any chunk. */
+/** end-13, distribution-spec v1.1.1 «Pushing a blob in chunks»; GET and HEAD. D1: 1 at the POST's location; Durable Object: 1 after a chunk. */
 uploads.get(session, access("push"), async (c) => {
   const location = await locationOf(c);
+  const state = location.opened ? opened : await findUploadState(c.env.DB, location.id);
+  if (state === null) return c.body(null, 204, await progressHeaders(c, location, 0));
+  if (state.state !== "opened") throw unknownUpload();
   const status = await c.env.UPLOADS.getByName(location.id).status();
-  if (status.kind === "ended" || (status.kind === "absent" && location.opened)) throw unknownUpload();
-  if (status.kind === "absent" && (await findFinishedUpload(c.env.DB, location.id)) !== null) throw unknownUpload();
-  return c.body(null, 204, await progressHeaders(c, location, status.kind === "open" ? status.offset : 0));
+  if (status.kind !== "open") throw unknownUpload();
+  return c.body(null, 204, await progressHeaders(c, { ...location, opened: true }, status.offset));
 });
 
-/** end-14, distribution-spec main «Canceling an upload». D1: 1 before any chunk; Durable Object: 1 after one. */
+/** end-14, distribution-spec main «Canceling an upload». D1: 1 at the POST's location; Durable Object: 1 after a chunk. */
 uploads.delete(session, access("push"), async (c) => {
   const location = await locationOf(c);
-  if (location.opened) {
-    const outcome = await c.env.UPLOADS.getByName(location.id).cancel();
-    if (outcome !== "cancelled") throw unknownUpload();
-    return c.body(null, 204);
+  if (!location.opened) {
+    const { claimed, standing } = await claimUploadState(c.env.DB, location.id, { state: "cancelled", digest: null });
+    if (claimed) return c.body(null, 204);
+    if (standing.state !== "opened") throw unknownUpload();
   }
-  const { meta } = await finishUploadRow(c.env.DB, location.id, null, Date.now()).run();
-  if (meta.changes === 0) throw unknownUpload();
+  const outcome = await c.env.UPLOADS.getByName(location.id).cancel();
+  if (outcome !== "cancelled") throw unknownUpload();
   return c.body(null, 204);
 });
+
+const opened: UploadState = { state: "opened", digest: null };
 
 type UploadContext = Context<RepositoryEnv, string>;
 
@@ -161,30 +159,43 @@ async function outOfOrder(c: UploadContext, location: UploadLocation, conflict: 
   );
 }
 
-/** A final PUT at the location of the POST, though chunks came: some clients keep the first location. */
-async function continuesSession(c: UploadContext, location: UploadLocation, bytes: Chunk | null): Promise<boolean> {
-  // With bytes and no Content-Range it is the whole blob, by far the commonest push: no object is asked.
-  if (bytes !== null && bytes.range === null) return false;
-  const status = await c.env.UPLOADS.getByName(location.id).status();
-  return status.kind !== "absent";
+async function finishOpened(c: UploadContext, location: UploadLocation, digest: Digest, chunk: Chunk): Promise<Response> {
+  const answer = await finishSession(c.env, location, digest, chunk);
+  if (answer.kind === "conflict") throw await outOfOrder(c, location, answer);
+  return created(c, digest);
 }
 
-/** The bytes of a final PUT at the POST's location may be no whole blob, but the last chunk of one. */
-async function explainMismatch(c: UploadContext, location: UploadLocation, error: unknown): Promise<never> {
+/**
+ * A final PUT at the location of the POST, of an upload that has come somewhere already.
+ * @param chunk null: its bytes were read as a whole blob, which only another state than this one's own end makes wrong
+ */
+async function finishAgain(
+  c: UploadContext,
+  location: UploadLocation,
+  digest: Digest,
+  chunk: Chunk | null,
+  state: UploadState,
+): Promise<Response> {
+  if (state.state === "cancelled") throw unknownUpload();
+  if (state.state === "finished") {
+    if (state.digest !== digest) throw otherDigest(state.digest);
+    return created(c, digest);
+  }
+  // Some clients keep the first location, though a PATCH answered another.
+  if (chunk !== null) return finishOpened(c, location, digest, chunk);
+  const status = await c.env.UPLOADS.getByName(location.id).status();
+  if (status.kind === "open") throw await outOfOrder(c, location, { kind: "conflict", offset: status.offset });
+  return finishOpened(c, location, digest, noChunk);
+}
+
+/** The bytes of a final PUT at the POST's location may be no whole blob, but the last chunk of one, or a repetition. */
+async function explainMismatch(c: UploadContext, location: UploadLocation, digest: Digest, error: unknown): Promise<never> {
   if (error instanceof OciError && error.code === "DIGEST_INVALID") {
-    const status = await c.env.UPLOADS.getByName(location.id).status();
-    if (status.kind === "open") throw await outOfOrder(c, location, { kind: "conflict", offset: status.offset });
+    const state = await findUploadState(c.env.DB, location.id);
+    if (state?.state === "opened") await finishAgain(c, location, digest, null, state);
+    if (state?.state === "cancelled") throw unknownUpload();
   }
   throw error;
-}
-
-/** An empty final PUT of a session without chunks: right only where the upload was finished so before. */
-async function repeatedFinish(c: UploadContext, location: UploadLocation, digest: Digest): Promise<Response> {
-  const finished = await findFinishedUpload(c.env.DB, location.id);
-  if (finished === null) throw digestMismatch(digest);
-  if (finished.digest === null) throw unknownUpload();
-  if (finished.digest !== digest) throw otherDigest(finished.digest);
-  return created(c, digest);
 }
 
 function chunkOf(c: UploadContext): Chunk {

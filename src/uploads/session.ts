@@ -1,6 +1,6 @@
 import { DurableObject, RpcTarget } from "cloudflare:workers";
 import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
-import { LEASE_IDLE_SECONDS } from "../limits.ts";
+import { ALARM_PATIENCE_SECONDS, ALARM_RETRY_SECONDS, LEASE_IDLE_SECONDS } from "../limits.ts";
 import { insertGarbage } from "../blobs/garbage.ts";
 
 /** A part that R2 has. Only the last one of an upload is shorter than `Ledger.partBytes`. */
@@ -23,6 +23,8 @@ export interface ContentHash {
 
 /** What the session knows of its upload. Bytes are R2's; apart from a tail that a next chunk may have to extend. */
 export interface Ledger {
+  /** end of the session's life, ms since 1970 */
+  readonly expiresAtMs: number;
   /** bytes recorded: where the next chunk begins */
   readonly offset: number;
   /** size of every part but the last; chosen by the first chunk */
@@ -31,6 +33,8 @@ export interface Ledger {
   readonly multipart: Multipart | null;
   /** the single object that holds all bytes so far, where there is no multipart upload */
   readonly objectKey: string | null;
+  /** a single object that a part has taken in, until the request that sent the part ends */
+  readonly supersededKey: string | null;
   /** bytes of the last part where it is shorter than `partBytes`; they are in the session too */
   readonly tailBytes: number;
   /** number for the next part; that of the tail while there is one */
@@ -44,16 +48,23 @@ export interface Ledger {
 }
 
 /** The end of one request's bytes: what was put to R2 after the last whole part. */
-export interface RequestEnd {
-  readonly ledger: Pick<Ledger, "offset" | "partBytes" | "multipart" | "objectKey" | "tailBytes" | "nextPart" | "hash">;
-  /** the last part; where it is short its bytes are kept, so that the next chunk can extend it */
-  readonly tail: { readonly part: Part; readonly bytes: Uint8Array | null } | "unchanged" | null;
-  /** what becomes of the lease: a final PUT goes on to make the object whole */
-  readonly then: "release" | "seal";
+export interface Progress {
+  readonly ledger: Pick<Ledger, "offset" | "multipart" | "objectKey" | "tailBytes" | "nextPart" | "hash">;
+  /** the last part, where there are parts; where it is short its bytes are kept, so that the next chunk can extend it */
+  readonly tail: { readonly part: Part; readonly bytes: Uint8Array | null } | null;
 }
 
+/** What becomes of the lease when a request's bytes have ended: a final PUT goes on to make the object whole. */
+export type AfterEnd = "release" | "seal";
+
 export type OpenAnswer =
-  | { readonly kind: "granted"; readonly ledger: Ledger; readonly lease: Lease }
+  | {
+      readonly kind: "granted";
+      readonly ledger: Ledger;
+      readonly lease: Lease;
+      /** a silent holder gave way, which may still be sending the part that is the tail */
+      readonly tookOver: boolean;
+    }
   | { readonly kind: "conflict"; readonly offset: number }
   | { readonly kind: "finished"; readonly digest: Digest }
   | { readonly kind: "unknown" };
@@ -61,8 +72,9 @@ export type OpenAnswer =
 export interface OpenRequest {
   /** where the caller's bytes begin; null: wherever the session stands */
   readonly start: number | null;
-  /** `append`: the caller brings bytes. `seal`: it brings none and makes the object whole. */
-  readonly purpose: "append" | "seal";
+  /** `finish`: a final PUT, which makes the object whole */
+  readonly purpose: "append" | "finish";
+  readonly hasBytes: boolean;
   /** makes the session where it is not there yet */
   readonly create: { readonly partBytes: number; readonly expiresAtMs: number } | null;
 }
@@ -77,14 +89,6 @@ const TAIL_ROW_BYTES = 1024 * 1024;
 export class UploadSession extends DurableObject<Env> {
   #lease: Lease | null = null;
 
-  constructor(ctx: DurableObjectState, env: Env) {
-    super(ctx, env);
-    ctx.storage.sql.exec(
-      "CREATE TABLE IF NOT EXISTS parts (number INTEGER PRIMARY KEY, etag TEXT NOT NULL, size INTEGER NOT NULL)",
-    );
-    ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS tail (row INTEGER PRIMARY KEY, bytes BLOB NOT NULL)");
-  }
-
   /**
    * Hands the right to write to one request at a time. The lease is an object in the caller's hands: it ends with
    * `release`, and by itself when the caller's request or machine is gone, so nothing has to time out first. A holder
@@ -96,29 +100,31 @@ export class UploadSession extends DurableObject<Env> {
     if (known?.end?.kind === "cancelled" || (known === null && request.create === null)) return { kind: "unknown" };
     if (known === null && (request.start ?? 0) !== 0) return { kind: "conflict", offset: 0 };
     const ledger = known ?? (await this.#create(request.create));
-    if (request.start !== null && request.start !== ledger.offset) return { kind: "conflict", offset: ledger.offset };
-    if (ledger.sealed && request.purpose === "append") return { kind: "conflict", offset: ledger.offset };
-    let nextPart = ledger.nextPart;
-    if (this.#lease !== null) {
-      if (!this.#lease.isIdle(Date.now())) return { kind: "conflict", offset: ledger.offset };
-      // The silent holder may still be sending this part's number to R2, where the last writer wins: leave it unused.
-      nextPart++;
-    }
+    const inOrder = request.start === null || request.start === ledger.offset;
+    // All bytes of a sealed session came with an earlier final PUT: its repetition brings them again, to no use.
+    if (ledger.sealed ? request.purpose === "append" : !inOrder) return { kind: "conflict", offset: ledger.offset };
+    const tookOver = this.#lease !== null;
+    if (this.#lease !== null && !this.#lease.isIdle(Date.now())) return { kind: "conflict", offset: ledger.offset };
+    // The silent holder may still be sending this part's number to R2, where the last writer wins: leave it unused.
+    const nextPart = tookOver ? ledger.nextPart + 1 : ledger.nextPart;
     const lease = new Lease({
       isHeld: () => this.#lease === lease,
       release: () => {
         if (this.#lease === lease) this.#lease = null;
       },
-      recordPart: (part, multipart, partBytes) => this.#recordPart(part, multipart, partBytes),
-      recordEnd: (end) => this.#recordEnd(end),
+      recordPart: (part, multipart) => this.#recordPart(part, multipart),
+      recordEnd: async (progress, then) => this.#recordEnd(progress, then),
       tail: () => this.#tail(),
       parts: () => this.#parts(),
       finish: (digest) => this.#finish(digest),
       discard: () => this.#discard(),
     });
     this.#lease = lease;
-    if (request.purpose === "seal") this.#seal();
-    return { kind: "granted", ledger: { ...ledger, nextPart }, lease };
+    // One call fewer for the empty final PUT. A tail at risk is sent again first.
+    const seals = request.purpose === "finish" && !request.hasBytes && !(tookOver && ledger.tailBytes > 0);
+    const sealed = ledger.sealed || seals;
+    if (seals) this.#write({ ...ledger, sealed });
+    return { kind: "granted", ledger: { ...ledger, nextPart, sealed }, lease, tookOver };
   }
 
   /** end-13. `absent`: no chunk has made the session. */
@@ -140,6 +146,12 @@ export class UploadSession extends DurableObject<Env> {
 
   /** The session's life is over: what is not a blob by now leaves R2, and the ledger goes. */
   override async alarm(): Promise<void> {
+    const ledger = this.#ledger();
+    // A final PUT that is about to write its rows must not find its object gone. Its lease ends with it, or its machine.
+    if (ledger !== null && this.#lease !== null && Date.now() < ledger.expiresAtMs + ALARM_PATIENCE_SECONDS * 1000) {
+      await this.ctx.storage.setAlarm(Date.now() + ALARM_RETRY_SECONDS * 1000);
+      return;
+    }
     this.#lease = null;
     await this.#discard();
     await this.ctx.storage.deleteAll();
@@ -147,11 +159,16 @@ export class UploadSession extends DurableObject<Env> {
 
   async #create(create: OpenRequest["create"]): Promise<Ledger> {
     if (create === null) throw new Error("no session to open");
+    // Not in the constructor: an object that is only asked must leave no storage behind.
+    this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS parts (number INTEGER PRIMARY KEY, etag TEXT NOT NULL, size INTEGER NOT NULL)");
+    this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS tail (row INTEGER PRIMARY KEY, bytes BLOB NOT NULL)");
     const ledger: Ledger = {
+      expiresAtMs: create.expiresAtMs,
       offset: 0,
       partBytes: create.partBytes,
       multipart: null,
       objectKey: null,
+      supersededKey: null,
       tailBytes: 0,
       nextPart: 1,
       hash: null,
@@ -177,28 +194,24 @@ export class UploadSession extends DurableObject<Env> {
     this.ctx.storage.kv.put("ledger", ledger);
   }
 
-  #seal(): void {
-    this.#write({ ...this.#mustLedger(), sealed: true });
-  }
-
   #parts(): Part[] {
     return this.ctx.storage.sql
       .exec<{ number: number; etag: string; size: number }>("SELECT number, etag, size FROM parts ORDER BY number")
       .toArray();
   }
 
-  #recordPart(part: Part, multipart: Multipart, partBytes: number): void {
+  #recordPart(part: Part, multipart: Multipart): void {
     const ledger = this.#mustLedger();
     this.ctx.storage.transactionSync(() => {
+      this.#dropTail(ledger);
       this.#putPart(part);
-      this.ctx.storage.sql.exec("DELETE FROM tail");
       this.#write({
         ...ledger,
         // A tail was counted already: this part holds it, and more.
         offset: ledger.offset - ledger.tailBytes - this.#singleBytes(ledger) + part.size,
-        partBytes,
         multipart,
         objectKey: null,
+        supersededKey: ledger.objectKey ?? ledger.supersededKey,
         tailBytes: 0,
         nextPart: part.number + 1,
         hash: null,
@@ -220,18 +233,30 @@ export class UploadSession extends DurableObject<Env> {
     );
   }
 
-  #recordEnd(end: RequestEnd): void {
+  async #recordEnd(progress: Progress | null, then: AfterEnd): Promise<void> {
+    const ledger = this.#mustLedger();
+    const sealed = then === "seal";
+    if (progress === null) {
+      this.#write({ ...ledger, sealed });
+      return;
+    }
     this.ctx.storage.transactionSync(() => {
-      if (end.tail !== "unchanged") this.#putTail(end.tail);
-      this.#write({ ...this.#mustLedger(), ...end.ledger, sealed: end.then === "seal" });
+      this.#dropTail(ledger);
+      if (progress.tail !== null) this.#putTail(progress.tail.part, progress.tail.bytes ?? new Uint8Array(0));
+      this.#write({ ...ledger, ...progress.ledger, supersededKey: null, sealed });
     });
+    const superseded = ledger.objectKey ?? ledger.supersededKey;
+    if (superseded !== null) await this.env.BLOBS.delete(superseded);
   }
 
-  #putTail(tail: Exclude<RequestEnd["tail"], "unchanged">): void {
+  /** A part that takes the tail in may have another number: the tail's own is no part of the object any more. */
+  #dropTail(ledger: Ledger): void {
+    if (ledger.tailBytes > 0) this.ctx.storage.sql.exec("DELETE FROM parts WHERE number = ?", ledger.nextPart);
     this.ctx.storage.sql.exec("DELETE FROM tail");
-    if (tail === null) return;
-    this.#putPart(tail.part);
-    const bytes = tail.bytes ?? new Uint8Array(0);
+  }
+
+  #putTail(part: Part, bytes: Uint8Array): void {
+    this.#putPart(part);
     for (let at = 0; at < bytes.byteLength; at += TAIL_ROW_BYTES) {
       this.ctx.storage.sql.exec("INSERT INTO tail (bytes) VALUES (?)", bytes.slice(at, at + TAIL_ROW_BYTES).buffer);
     }
@@ -254,11 +279,13 @@ export class UploadSession extends DurableObject<Env> {
   }
 
   #end(end: NonNullable<Ledger["end"]>): void {
+    const ledger = this.#mustLedger();
     this.ctx.storage.transactionSync(() => {
       this.ctx.storage.sql.exec("DELETE FROM tail");
       this.ctx.storage.sql.exec("DELETE FROM parts");
-      this.#write({ ...this.#mustLedger(), end });
+      this.#write({ ...ledger, supersededKey: null, end });
     });
+    if (ledger.supersededKey !== null) this.ctx.waitUntil(this.env.BLOBS.delete(ledger.supersededKey));
   }
 
   async #discard(): Promise<void> {
@@ -286,8 +313,8 @@ export class UploadSession extends DurableObject<Env> {
 interface LeaseActions {
   isHeld: () => boolean;
   release: () => void;
-  recordPart: (part: Part, multipart: Multipart, partBytes: number) => void;
-  recordEnd: (end: RequestEnd) => void;
+  recordPart: (part: Part, multipart: Multipart) => void;
+  recordEnd: (progress: Progress | null, then: AfterEnd) => Promise<void>;
   tail: () => Uint8Array;
   parts: () => Part[];
   finish: (digest: Digest) => void;
@@ -317,8 +344,8 @@ export class Lease extends RpcTarget {
   }
 
   /** A whole part is in R2; where there was a tail, or a single object, this part holds its bytes too. */
-  recordPart(part: Part, multipart: Multipart, partBytes: number): boolean {
-    return this.#do(() => this.#actions.recordPart(part, multipart, partBytes));
+  recordPart(part: Part, multipart: Multipart): boolean {
+    return this.#do(() => this.#actions.recordPart(part, multipart));
   }
 
   /** All parts that make the object, in order. */
@@ -326,11 +353,15 @@ export class Lease extends RpcTarget {
     return this.#actions.parts();
   }
 
-  /** The request's bytes have ended, and all of them are in R2. Ends the lease, or seals the session. */
-  recordEnd(end: RequestEnd): boolean {
-    const done = this.#do(() => this.#actions.recordEnd(end));
-    if (end.then === "release") this.release();
-    return done;
+  /**
+   * The request's bytes have ended, and all of them are in R2. Ends the lease, or seals the session.
+   * @param progress null where no byte came
+   */
+  async recordEnd(progress: Progress | null, then: AfterEnd): Promise<boolean> {
+    if (!this.#use()) return false;
+    await this.#actions.recordEnd(progress, then);
+    if (then === "release") this.release();
+    return true;
   }
 
   /** The blob's rows are written. Ends the lease. */
@@ -361,9 +392,15 @@ export class Lease extends RpcTarget {
   }
 
   #do(action: () => void): boolean {
+    if (!this.#use()) return false;
+    action();
+    return true;
+  }
+
+  /** Whether the lease still stands; if so, it has shown a sign of life. */
+  #use(): boolean {
     if (!this.#actions.isHeld()) return false;
     this.#usedAtMs = Date.now();
-    action();
     return true;
   }
 }

@@ -1,28 +1,37 @@
-import type { Digest } from "../oci/digest.ts";
 import { sortableTime } from "../blobs/keys.ts";
+import type { Digest } from "../oci/digest.ts";
 
-/** How an upload without a ledger ended. */
-export interface FinishedUploadRow {
-  /** null: it was cancelled */
-  readonly digest: Digest | null;
-}
+/** What became of an upload. None: nothing yet but its POST. */
+export type UploadState =
+  | { readonly state: "opened" | "cancelled"; readonly digest: null }
+  | { readonly state: "finished"; readonly digest: Digest };
 
-/** First end wins: a later one changes nothing. */
-export function finishUploadRow(db: D1Database, id: string, digest: Digest | null, nowMs: number): D1PreparedStatement {
+/** The first state of an upload stays: a later one changes nothing. */
+export function insertUploadState(db: D1Database, id: string, state: UploadState, nowMs: number): D1PreparedStatement {
   return db
-    .prepare("INSERT INTO finished_uploads (id, digest, created_at) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING")
-    .bind(id, digest, nowMs);
+    .prepare("INSERT INTO upload_states (id, state, digest, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING")
+    .bind(id, state.state, state.digest, nowMs);
 }
 
-export function selectFinishedUpload(db: D1Database, id: string): D1PreparedStatement {
-  return db.prepare("SELECT digest FROM finished_uploads WHERE id = ?1").bind(id);
+export function selectUploadState(db: D1Database, id: string): D1PreparedStatement {
+  return db.prepare("SELECT state, digest FROM upload_states WHERE id = ?1").bind(id);
 }
 
-export async function findFinishedUpload(db: D1Database, id: string): Promise<FinishedUploadRow | null> {
-  return selectFinishedUpload(db, id).first<FinishedUploadRow>();
+export async function findUploadState(db: D1Database, id: string): Promise<UploadState | null> {
+  return selectUploadState(db, id).first<UploadState>();
+}
+
+/** Writes a state where there is none, and tells which one stands then. One query. */
+export async function claimUploadState(
+  db: D1Database,
+  id: string,
+  state: UploadState,
+): Promise<{ readonly claimed: boolean; readonly standing: UploadState }> {
+  const [insert, select] = await db.batch<UploadState>([insertUploadState(db, id, state, Date.now()), selectUploadState(db, id)]);
+  return { claimed: insert?.meta.changes === 1, standing: select?.results[0] ?? state };
 }
 
 /** Forgets uploads whose POST is older than `beforeMs`: their locations have expired. */
-export function deleteFinishedUploads(db: D1Database, beforeMs: number): D1PreparedStatement {
-  return db.prepare("DELETE FROM finished_uploads WHERE id < ?1").bind(sortableTime(beforeMs));
+export function deleteUploadStates(db: D1Database, beforeMs: number): D1PreparedStatement {
+  return db.prepare("DELETE FROM upload_states WHERE id < ?1").bind(sortableTime(beforeMs));
 }
