@@ -70,7 +70,10 @@ export class BodyBudget {
     while (!admitted) {
       await Promise.race([woken, scheduler.wait(WAIT_HEARTBEAT_MS)]);
       waiter.aliveAtMs = Date.now();
-      if (!admitted) this.#wakeNext();
+      if (admitted) return;
+      // Passed over as gone, in an isolate too busy for its timers: it stands at the end again.
+      if (!this.#waiting.includes(waiter)) this.#waiting.push(waiter);
+      this.#wakeNext();
     }
   }
 

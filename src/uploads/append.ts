@@ -6,7 +6,8 @@ import { READ_BYTES } from "../limits.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { BodyBroken, LeaseLost, PartWriter } from "./part-writer.ts";
-import type { AfterEnd, ContentHash, Lease, Ledger, Progress } from "./session.ts";
+import type { Lease } from "./lease.ts";
+import type { AfterEnd, ContentHash, Ledger, Progress } from "./ledger.ts";
 
 /** The writer's side of a lease, as it arrives over RPC. */
 export type LeaseStub = Pick<Rpc.Stub<Lease>, "tail" | "parts" | "recordPart" | "recordEnd" | "finish" | "discard" | "release">;

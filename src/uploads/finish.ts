@@ -7,7 +7,7 @@ import { appendChunk, type Chunk, type LeaseStub } from "./append.ts";
 import { commitBlob, otherDigest } from "./commit.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
 import { completedParts, digestMismatch } from "./put-whole.ts";
-import type { Ledger } from "./session.ts";
+import type { Ledger } from "./ledger.ts";
 
 /** Another request holds the session, or the bytes do not begin where it stands. */
 export interface Conflict {

@@ -2,7 +2,7 @@ import type { Hash } from "node:crypto";
 import { PARTS_MAX, READ_BYTES } from "../limits.ts";
 import { OciError } from "../oci/errors.ts";
 import { newKey } from "../blobs/keys.ts";
-import type { Multipart, Part } from "./session.ts";
+import type { Multipart, Part } from "./ledger.ts";
 
 /** Another request took the session over: what this one sent since is not part of the upload. */
 export class LeaseLost extends Error {

@@ -5,7 +5,7 @@ import { PART_BYTES, READ_BYTES, SINGLE_PUT_MAX_BYTES } from "../limits.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { BodyBroken, PartWriter } from "./part-writer.ts";
-import type { Part } from "./session.ts";
+import type { Part } from "./ledger.ts";
 
 export interface StoredBlob {
   readonly objectKey: string;

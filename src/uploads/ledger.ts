@@ -1,0 +1,55 @@
+import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
+
+/** A part that R2 has. Only the last one of an upload is shorter than `Ledger.partBytes`. */
+export interface Part {
+  readonly number: number;
+  readonly etag: string;
+  /** bytes */
+  readonly size: number;
+}
+
+export interface Multipart {
+  readonly objectKey: string;
+  readonly uploadId: string;
+}
+
+export interface ContentHash {
+  readonly algorithm: DigestAlgorithm;
+  readonly hex: string;
+}
+
+/** What the session knows of its upload. Bytes are R2's; apart from a tail that a next chunk may have to extend. */
+export interface Ledger {
+  /** end of the session's life, ms since 1970 */
+  readonly expiresAtMs: number;
+  /** bytes recorded: where the next chunk begins */
+  readonly offset: number;
+  /** size of every part but the last; chosen by the first chunk */
+  readonly partBytes: number;
+  /** null: all bytes so far are one object at `objectKey`, or there are none */
+  readonly multipart: Multipart | null;
+  /** the single object that holds all bytes so far, where there is no multipart upload */
+  readonly objectKey: string | null;
+  /** a single object that a part has taken in, until the request that sent the part ends */
+  readonly supersededKey: string | null;
+  /** bytes of the last part where it is shorter than `partBytes`; they are in the session too */
+  readonly tailBytes: number;
+  /** number for the next part; that of the tail while there is one */
+  readonly nextPart: number;
+  /** of all bytes; null where they came in more than one request */
+  readonly hash: ContentHash | null;
+  /** a final PUT has begun to make the object whole: no chunk may follow */
+  readonly sealed: boolean;
+  /** how the session ended; its ledger stays until the alarm, so that a repeated request is answered rightly */
+  readonly end: { readonly kind: "finished"; readonly digest: Digest } | { readonly kind: "cancelled" } | null;
+}
+
+/** The end of one request's bytes: what was put to R2 after the last whole part. */
+export interface Progress {
+  readonly ledger: Pick<Ledger, "offset" | "multipart" | "objectKey" | "tailBytes" | "nextPart" | "hash">;
+  /** the last part, where there are parts; where it is short its bytes are kept, so that the next chunk can extend it */
+  readonly tail: { readonly part: Part; readonly bytes: Uint8Array | null } | null;
+}
+
+/** What becomes of the lease when a request's bytes have ended: a final PUT goes on to make the object whole. */
+export type AfterEnd = "release" | "seal";
