@@ -1,4 +1,5 @@
 import type { Context } from "hono";
+import { OciError } from "../oci/errors.ts";
 import { bodyBudget } from "./body-budget.ts";
 
 /** Content-Length in bytes; null where the body's length is not known beforehand (Transfer-Encoding: chunked). */
@@ -11,6 +12,7 @@ export function contentLength(c: Context): number | null {
 /**
  * Reads a body that is bounded, and hands it to `work` while its bytes count against the isolate's budget.
  * @returns null where the body has more than `maxBytes`; the rest of it is not read
+ * @throws OciError MANIFEST_INVALID where the client goes away before the body's end
  */
 export async function withBoundedBody<T>(
   c: Context,
@@ -32,7 +34,9 @@ async function readBounded(body: ReadableStream<Uint8Array> | null, maxBytes: nu
   let filled = 0;
   let scratch = new ArrayBuffer(INITIAL_BYTES);
   for (;;) {
-    const { value } = await reader.readAtLeast(INITIAL_BYTES, new Uint8Array(scratch));
+    const { value } = await reader.readAtLeast(INITIAL_BYTES, new Uint8Array(scratch)).catch(() => {
+      throw new OciError("MANIFEST_INVALID", "the request's body broke off; nothing of it was kept: send it again");
+    });
     if (value === undefined || value.byteLength === 0) break;
     if (filled + value.byteLength > maxBytes) {
       reader.releaseLock();
