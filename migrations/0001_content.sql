@@ -64,8 +64,13 @@ CREATE TABLE manifest_references (
 -- Serves the collector: does any manifest of this repository name this digest?
 CREATE INDEX manifest_references_digest ON manifest_references (digest, repository_id);
 
--- R2 objects that no row names any more. A key goes in with the change that let go of it, and out when R2 has deleted it.
+-- R2 objects that no row names any more. A key goes in with the change that let go of it; while it is here, no row can
+-- name it, and it stays for a day after R2 deleted it: a request that is still on its way to its rows finds it then.
 CREATE TABLE garbage (
   object_key TEXT PRIMARY KEY,
-  created_at INTEGER NOT NULL
+  created_at INTEGER NOT NULL,
+  deleted_at INTEGER -- when R2 had deleted the object; NULL: not yet
 ) WITHOUT ROWID;
+-- Serve the collector: what to delete, and what to forget.
+CREATE INDEX garbage_waiting ON garbage (created_at) WHERE deleted_at IS NULL;
+CREATE INDEX garbage_deleted ON garbage (deleted_at) WHERE deleted_at IS NOT NULL;

@@ -77,3 +77,6 @@ export const DRAIN_MAX_BYTES = 32 * MIB;
 
 /** How much older than an upload's life an R2 object must be before the sweep may take it for lost. */
 export const SWEEP_MARGIN_SECONDS = 3600;
+
+/** How long the key of a deleted object is remembered, so that no request that began before can name it. */
+export const TOMBSTONE_SECONDS = 86_400;

@@ -1,7 +1,7 @@
-import { insertGarbage } from "../blobs/garbage.ts";
+import { deleteTombstones, insertGarbage } from "../blobs/garbage.ts";
 import { firstKeyAt, type KeyPrefix, keyPrefixes } from "../blobs/keys.ts";
 import { deleteEventsBefore } from "../events/outbox.ts";
-import { COLLECTOR_STEP_ROWS, COLLECTOR_STEPS_MAX, EVENT_RETENTION_SECONDS, SWEEP_MARGIN_SECONDS } from "../limits.ts";
+import { COLLECTOR_STEP_ROWS, COLLECTOR_STEPS_MAX, EVENT_RETENTION_SECONDS, SWEEP_MARGIN_SECONDS, TOMBSTONE_SECONDS } from "../limits.ts";
 import { deleteUploadStates } from "../uploads/store.ts";
 
 export interface CollectOptions {
@@ -36,7 +36,7 @@ export function collectSteps(env: Env, options: CollectOptions): CollectStep[] {
     async () => removeCondemned(env.DB, cutoffMs, options.nowMs),
     async () => condemn(env.DB, cutoffMs, options.nowMs),
     async () => removeUnheldBlobs(env.DB, options.nowMs),
-    async () => emptyGarbage(env),
+    async () => emptyGarbage(env, options.nowMs),
     ...(options.sweep ? keyPrefixes.map((prefix) => async () => sweep(env, prefix, options)) : []),
     async () => prune(env.DB, options),
   ];
@@ -56,7 +56,7 @@ async function hasWork(db: D1Database, options: CollectOptions): Promise<boolean
       `SELECT EXISTS (SELECT 1 FROM repository_blobs WHERE condemned_at <= ?1)
            OR EXISTS (SELECT 1 FROM repository_blobs WHERE suspect_at <= ?1)
            OR EXISTS (SELECT 1 FROM blobs WHERE suspect_at IS NOT NULL)
-           OR EXISTS (SELECT 1 FROM garbage) AS found`,
+           OR EXISTS (SELECT 1 FROM garbage WHERE deleted_at IS NULL) AS found`,
     )
     .bind(cutoffMs)
     .first<{ found: number }>();
@@ -109,21 +109,23 @@ async function removeUnheldBlobs(db: D1Database, nowMs: number): Promise<boolean
       .bind(nowMs),
     // Cleared before the others are deleted: both must look at the same rows.
     db.prepare(`UPDATE blobs SET suspect_at = NULL WHERE id IN (${chosen}) AND NOT (${unheld})`),
-    db.prepare("DELETE FROM blobs WHERE object_key IN (SELECT object_key FROM garbage)"),
+    db.prepare("DELETE FROM blobs WHERE object_key IN (SELECT object_key FROM garbage WHERE deleted_at IS NULL)"),
   ]);
   return results.slice(1).reduce((sum, result) => sum + result.meta.changes, 0) >= COLLECTOR_STEP_ROWS;
 }
 
-/** R2 first, the row after: a crash between repeats the deletion, which is harmless, for keys are never used again. */
-async function emptyGarbage(env: Pick<Env, "DB" | "BLOBS">): Promise<boolean> {
-  const { results } = await env.DB.prepare(`SELECT object_key AS objectKey FROM garbage LIMIT ${String(COLLECTOR_STEP_ROWS)}`).all<{
-    objectKey: string;
-  }>();
+/**
+ * R2 first, the row after: a crash between repeats the deletion, which is harmless, for keys are never used again. The row
+ * stays as a tombstone, so that a commit that was slower than all this still can't name the key.
+ */
+async function emptyGarbage(env: Pick<Env, "DB" | "BLOBS">, nowMs: number): Promise<boolean> {
+  const { results } = await env.DB.prepare(`SELECT object_key AS objectKey FROM garbage WHERE deleted_at IS NULL LIMIT ${String(COLLECTOR_STEP_ROWS)}`,
+  ).all<{ objectKey: string }>();
   if (results.length === 0) return false;
   const keys = results.map((row) => row.objectKey);
   await env.BLOBS.delete(keys);
-  await env.DB.prepare("DELETE FROM garbage WHERE object_key IN (SELECT value FROM json_each(?1))")
-    .bind(JSON.stringify(keys))
+  await env.DB.prepare("UPDATE garbage SET deleted_at = ?2 WHERE object_key IN (SELECT value FROM json_each(?1))")
+    .bind(JSON.stringify(keys), nowMs)
     .run();
   return keys.length >= COLLECTOR_STEP_ROWS;
 }
@@ -156,6 +158,7 @@ async function sweep(env: Pick<Env, "DB" | "BLOBS">, prefix: KeyPrefix, options:
 async function prune(db: D1Database, options: CollectOptions): Promise<boolean> {
   await db.batch([
     deleteUploadStates(db, options.nowMs - 2 * options.uploadTtlSeconds * 1000),
+    deleteTombstones(db, options.nowMs - TOMBSTONE_SECONDS * 1000),
     deleteEventsBefore(db, options.nowMs - EVENT_RETENTION_SECONDS * 1000),
   ]);
   return false;

@@ -58,7 +58,7 @@ export function errorResponse(error: OciError, requestId: string): Response {
   const body = {
     errors: [{ code: error.code, message: error.message, detail: { ...error.detail, requestId } }],
   };
-  return Response.json(body, { status: error.status, headers: error.headers });
+  return envelope(body, error.status, error.headers);
 }
 
 /** A fault of ours: nothing of its text leaves, the request id leads to the log line. */
@@ -72,7 +72,16 @@ export function faultResponse(requestId: string): Response {
       },
     ],
   };
-  return Response.json(body, { status: 500 });
+  return envelope(body, 500, {});
+}
+
+/** With its length, which a HEAD tells too, though its body is dropped on the way. */
+function envelope(body: unknown, status: number, headers: Readonly<Record<string, string>>): Response {
+  const bytes = new TextEncoder().encode(JSON.stringify(body));
+  return new Response(bytes, {
+    status,
+    headers: { "Content-Type": "application/json", "Content-Length": String(bytes.byteLength), ...headers },
+  });
 }
 
 /** One line that names the first field that zod refused, such as `layers.0.size: expected number`. */

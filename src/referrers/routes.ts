@@ -2,6 +2,7 @@ import { Hono } from "hono";
 import { access } from "../access/access.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { nextLink } from "../http/page.ts";
+import { text } from "../http/text.ts";
 import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { imageIndex } from "../oci/media-types.ts";
@@ -28,6 +29,5 @@ referrers.get("/v2/:name{.+}/referrers/:digest", access("pull"), async (c) => {
     for (const [name, value] of Object.entries(nextLink(c.req.path, parameters))) c.header(name, value);
   }
   // ggcr takes only this very Content-Type, without a charset. The list is joined, not parsed and printed again.
-  c.header("Content-Type", imageIndex);
-  return c.body(`{"schemaVersion":2,"mediaType":"${imageIndex}","manifests":[${page.descriptors}]}`);
+  return text(c, `{"schemaVersion":2,"mediaType":"${imageIndex}","manifests":[${page.descriptors}]}`, imageIndex);
 });

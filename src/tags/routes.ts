@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import { access } from "../access/access.ts";
 import type { RepositoryEnv } from "../env.ts";
+import { json } from "../http/text.ts";
 import { nextLink, pageQuery } from "../http/page.ts";
 import { OciError } from "../oci/errors.ts";
 import { listTags } from "./store.ts";
@@ -16,5 +17,5 @@ tags.get("/v2/:name{.+}/tags/list", access("pull"), async (c) => {
   const page = found.slice(0, limit);
   const next = page.at(-1);
   const more = found.length > limit && next !== undefined;
-  return c.json({ name, tags: page }, 200, more ? nextLink(c.req.path, { last: next, n: String(limit) }) : {});
+  return json(c, { name, tags: page }, more ? nextLink(c.req.path, { last: next, n: String(limit) }) : {});
 });

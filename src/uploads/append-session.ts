@@ -3,7 +3,7 @@ import { appendChunk, type Chunk } from "./append.ts";
 import type { Conflict } from "./finish.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
 import { choosePartBytes } from "./part-size.ts";
-import { claimUploadState } from "./store.ts";
+import { claimUploadState, findUploadState } from "./store.ts";
 
 /**
  * A PATCH (end-5): opens the session, with the first chunk makes it, and streams the chunk behind what it has.
@@ -22,7 +22,11 @@ export async function appendSession(
     create: location.opened ? null : { partBytes: choosePartBytes(chunked), expiresAtMs: location.expiresAtMs },
   });
   if (answer.kind === "unknown" || answer.kind === "finished") throw unknownUpload();
-  if (answer.kind === "conflict") return answer;
+  if (answer.kind === "conflict") {
+    const state = location.opened ? opened : await findUploadState(env.DB, location.id);
+    if (state !== null && state.state !== "opened") throw unknownUpload();
+    return answer;
+  }
   const { lease } = answer;
   try {
     // From now on requests at the POST's location know that there is a ledger; one that ended without is over.

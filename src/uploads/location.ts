@@ -1,17 +1,17 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { Buffer } from "node:buffer";
-import { randomText, sortableTime } from "../blobs/keys.ts";
 import type { Principal } from "../access/policy.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import type { RepositoryName } from "../oci/repository.ts";
+import { newUploadId, uploadIdTime } from "./upload-id.ts";
 
 /**
  * An upload session as its location states it. POST stores nothing: the location itself, signed, says that the session
  * was handed out, when, to whom, for which repository and algorithm.
  */
 export interface UploadLocation {
-  /** begins with the time of the POST, so that ids sort by it */
+  /** a UUID that begins with the time of the POST, so that ids sort by it */
   readonly id: string;
   readonly repository: RepositoryName;
   /** announced with `?digest-algorithm=` (end-4c), or null */
@@ -34,14 +34,13 @@ export function newUploadLocation(
   ttlSeconds: number,
   nowMs: number,
 ): UploadLocation {
-  const id = `${sortableTime(nowMs)}${randomText()}`;
-  return { id, repository, algorithm, opened: false, expiresAtMs: nowMs + ttlSeconds * 1000 };
+  return { id: newUploadId(nowMs), repository, algorithm, opened: false, expiresAtMs: nowMs + ttlSeconds * 1000 };
 }
 
-/** The `<reference>` of the upload's URL: `<id>-<state>-<mac>`, all in the path, where no client loses it. */
+/** The `<reference>` of the upload's URL: `<id>.<state>.<mac>`, all in the path, where no client loses it. */
 export function formatUploadReference(location: UploadLocation, context: SigningContext): string {
   const state = stateOf(location);
-  return `${location.id}-${state}-${mac(context, location.repository, location.id, state).toString("base64url")}`;
+  return `${location.id}.${state}.${mac(context, location.repository, location.id, state)}`;
 }
 
 /**
@@ -54,14 +53,15 @@ export function parseUploadReference(
   context: SigningContext,
   nowMs: number,
 ): UploadLocation {
-  const match = /^([0-9a-z]{9})([0-9a-f]{20})-([no])([025])-([A-Za-z0-9_-]{22})$/.exec(reference);
+  const match = /^([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\.([no])([025])\.([A-Za-z0-9_-]{22})$/.exec(
+    reference,
+  );
   if (match === null) throw unknownUpload();
-  const [, time = "", random = "", opened = "", algorithm = "", signature = ""] = match;
-  const id = `${time}${random}`;
-  const given = Buffer.from(signature, "base64url");
+  const [, id = "", opened = "", algorithm = "", signature = ""] = match;
+  // As text: bytes would forgive the spare bits of the last character, and one session would have several names.
   const expected = mac(context, repository, id, `${opened}${algorithm}`);
-  if (given.length !== expected.length || !timingSafeEqual(given, expected)) throw unknownUpload();
-  const expiresAtMs = Number.parseInt(time, 36) + context.ttlSeconds * 1000;
+  if (!timingSafeEqual(Buffer.from(signature), Buffer.from(expected))) throw unknownUpload();
+  const expiresAtMs = uploadIdTime(id) + context.ttlSeconds * 1000;
   if (expiresAtMs <= nowMs) throw unknownUpload();
   return {
     id,
@@ -84,8 +84,8 @@ function stateOf(location: UploadLocation): string {
   return `${location.opened ? "o" : "n"}${algorithm}`;
 }
 
-function mac(context: SigningContext, repository: RepositoryName, id: string, state: string): Buffer {
+function mac(context: SigningContext, repository: RepositoryName, id: string, state: string): string {
   // Line breaks part the fields: none of them can hold one, so no two sessions sign the same text.
   const text = `upload\n${repository}\n${context.principal.name}\n${id}\n${state}`;
-  return createHmac("sha256", context.key).update(text).digest().subarray(0, 16);
+  return createHmac("sha256", context.key).update(text).digest().subarray(0, 16).toString("base64url");
 }

@@ -1,5 +1,5 @@
-import { sortableTime } from "../blobs/keys.ts";
 import type { Digest } from "../oci/digest.ts";
+import { firstUploadIdAt } from "./upload-id.ts";
 
 /** What became of an upload. None: nothing yet but its POST. */
 export type UploadState =
@@ -33,5 +33,5 @@ export async function claimUploadState(
 
 /** Forgets uploads whose POST is older than `beforeMs`: their locations have expired. */
 export function deleteUploadStates(db: D1Database, beforeMs: number): D1PreparedStatement {
-  return db.prepare("DELETE FROM upload_states WHERE id < ?1").bind(sortableTime(beforeMs));
+  return db.prepare("DELETE FROM upload_states WHERE id < ?1").bind(firstUploadIdAt(beforeMs));
 }
