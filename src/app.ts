@@ -31,7 +31,10 @@ app.use(
     onMethodNotAllowed: (c, methods) => {
       const allow = methods.join(", ");
       const detail = { reason: `this path takes ${allow}`, method: c.req.method };
-      return errorResponse(new OciError("UNSUPPORTED", detail, { status: 405, headers: { Allow: allow } }), c.get("requestId"));
+      return errorResponse(
+        new OciError("UNSUPPORTED", detail, { status: 405, headers: { Allow: allow } }),
+        c.get("requestId"),
+      );
     },
   }),
 );
@@ -46,7 +49,10 @@ app.route("/", referrers); //    end-12  GET /v2/<name>/referrers/<digest>
 
 app.notFound((c) =>
   errorResponse(
-    new OciError("UNSUPPORTED", { reason: "no such endpoint; see the endpoints of the OCI distribution specification", path: c.req.path }),
+    new OciError("UNSUPPORTED", {
+      reason: "no such endpoint; see the endpoints of the OCI distribution specification",
+      path: c.req.path,
+    }),
     c.get("requestId"),
   ),
 );
@@ -54,6 +60,8 @@ app.notFound((c) =>
 app.onError((error, c) => {
   const requestId = c.get("requestId");
   if (error instanceof OciError) return errorResponse(error, requestId);
-  console.error(JSON.stringify({ requestId, method: c.req.method, path: c.req.path, error: error.stack ?? String(error) }));
+  console.error(
+    JSON.stringify({ requestId, method: c.req.method, path: c.req.path, error: error.stack ?? String(error) }),
+  );
   return faultResponse(requestId);
 });

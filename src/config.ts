@@ -49,7 +49,7 @@ export function matchesPattern(repository: RepositoryName, patternList: readonly
 function patternExpression(pattern: string): RegExp {
   const source = pattern
     .split(/(\*\*|\*)/)
-    .map((piece) => (piece === "**" ? ".*" : piece === "*" ? "[^/]*" : piece.replace(/[.\-]/g, "\\$&")))
+    .map((piece) => (piece === "**" ? ".*" : piece === "*" ? "[^/]*" : piece.replace(/[.-]/g, "\\$&")))
     .join("");
   return new RegExp(`^${source}$`);
 }

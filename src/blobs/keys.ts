@@ -1,5 +1,3 @@
-import { Buffer } from "node:buffer";
-
 /**
  * Every R2 key of the registry. A key is made once and never used again: what a row names can't change under it, and
  * a late write of a request that was given up lands beside the content, not in it. D1 maps digest to key.
@@ -27,7 +25,7 @@ export function sortableTime(timeMs: number): string {
   return Math.max(0, timeMs).toString(36).padStart(9, "0");
 }
 
-/** 80 random bits as 20 hexadecimal characters. */
+/** 20 hexadecimal characters, 74 bits of them random. */
 export function randomText(): string {
-  return Buffer.from(crypto.getRandomValues(new Uint8Array(10))).toString("hex");
+  return crypto.randomUUID().replaceAll("-", "").slice(12);
 }

@@ -37,7 +37,12 @@ export interface NewBlob {
  * never named. `uploadId`: the upload must have ended with this digest, in the same batch.
  * @returns the statements, of which the last one returns a row exactly where the repository has the blob now
  */
-export function insertBlob(db: D1Database, blob: NewBlob, uploadId: string | null, nowMs: number): D1PreparedStatement[] {
+export function insertBlob(
+  db: D1Database,
+  blob: NewBlob,
+  uploadId: string | null,
+  nowMs: number,
+): D1PreparedStatement[] {
   const ended = uploadId === null ? "?1 IS NULL" : "EXISTS (SELECT 1 FROM upload_states WHERE id = ?1 AND digest = ?2)";
   return [
     db
@@ -81,9 +86,7 @@ export function linkBlob(
        WHERE source.name = ?3 AND member.condemned_at IS NULL`;
   return [
     db
-      .prepare(
-        `INSERT INTO repositories (name, created_at) SELECT ?1, ?4 ${source} ON CONFLICT (name) DO NOTHING`,
-      )
+      .prepare(`INSERT INTO repositories (name, created_at) SELECT ?1, ?4 ${source} ON CONFLICT (name) DO NOTHING`)
       .bind(into, digest, from, nowMs),
     db
       .prepare(
@@ -96,7 +99,11 @@ export function linkBlob(
 }
 
 /** Repositories that have the blob, at most `limit`: the candidates of a mount without `from`. */
-export async function listRepositoriesWithBlob(db: D1Database, digest: Digest, limit: number): Promise<RepositoryName[]> {
+export async function listRepositoriesWithBlob(
+  db: D1Database,
+  digest: Digest,
+  limit: number,
+): Promise<RepositoryName[]> {
   const { results } = await db
     .prepare(
       `SELECT repositories.name AS name FROM blobs
@@ -113,7 +120,12 @@ export async function listRepositoriesWithBlob(db: D1Database, digest: Digest, l
  * Takes a blob out of one repository (end-10); the bytes go when no repository has them. The last statement changes a
  * row exactly where the repository had the blob.
  */
-export function unlinkBlob(db: D1Database, repository: RepositoryName, digest: Digest, nowMs: number): D1PreparedStatement[] {
+export function unlinkBlob(
+  db: D1Database,
+  repository: RepositoryName,
+  digest: Digest,
+  nowMs: number,
+): D1PreparedStatement[] {
   return [
     db
       .prepare(

@@ -3,6 +3,7 @@ import { BODY_BUDGET_BYTES, WAIT_HEARTBEAT_MS, WAIT_SILENCE_MS } from "../limits
 interface Waiter {
   readonly bytes: number;
   aliveAtMs: number;
+  admitted: boolean;
   readonly admit: () => void;
 }
 
@@ -49,28 +50,25 @@ export class BodyBudget {
   }
 
   async #turn(bytes: number): Promise<void> {
-    let admitted = false;
-    let wake: () => void = () => undefined;
-    const woken = new Promise<void>((resolve) => {
-      wake = resolve;
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
     const waiter: Waiter = {
       bytes,
       aliveAtMs: Date.now(),
+      admitted: false,
       admit: () => {
         // The bytes are taken on behalf of the waiter here, so that nobody overtakes it before it runs.
         this.#take(bytes);
-        admitted = true;
-        wake();
+        waiter.admitted = true;
+        resolve();
       },
     };
     this.#waiting.push(waiter);
-    // The runtime ends a request that waits for nothing but another request's promise as hung; a timer of its own
-    // keeps it alive, and shows the others that it is.
-    while (!admitted) {
-      await Promise.race([woken, scheduler.wait(WAIT_HEARTBEAT_MS)]);
+    for (;;) {
+      // The runtime ends a request that waits for nothing but another request's promise as hung; a timer of its own
+      // keeps it alive, and shows the others that it is.
+      await Promise.race([promise, scheduler.wait(WAIT_HEARTBEAT_MS)]);
+      if (waiter.admitted) return;
       waiter.aliveAtMs = Date.now();
-      if (admitted) return;
       // Passed over as gone, in an isolate too busy for its timers: it stands at the end again.
       if (!this.#waiting.includes(waiter)) this.#waiting.push(waiter);
       this.#wakeNext();

@@ -9,7 +9,7 @@ export async function drainBody(request: Request): Promise<void> {
   const reader = request.body.getReader({ mode: "byob" });
   let scratch = new ArrayBuffer(READ_BYTES);
   try {
-    for (let drained = 0; drained < DRAIN_MAX_BYTES; ) {
+    for (let drained = 0; drained < DRAIN_MAX_BYTES;) {
       const { value } = await reader.readAtLeast(READ_BYTES, new Uint8Array(scratch));
       if (value === undefined || value.byteLength < READ_BYTES) return;
       drained += value.byteLength;

@@ -1,7 +1,13 @@
 import { deleteTombstones, insertGarbage } from "../blobs/garbage.ts";
 import { firstKeyAt, type KeyPrefix, keyPrefixes } from "../blobs/keys.ts";
 import { deleteEventsBefore } from "../events/outbox.ts";
-import { COLLECTOR_STEP_ROWS, COLLECTOR_STEPS_MAX, EVENT_RETENTION_SECONDS, SWEEP_MARGIN_SECONDS, TOMBSTONE_SECONDS } from "../limits.ts";
+import {
+  COLLECTOR_STEP_ROWS,
+  COLLECTOR_STEPS_MAX,
+  EVENT_RETENTION_SECONDS,
+  SWEEP_MARGIN_SECONDS,
+  TOMBSTONE_SECONDS,
+} from "../limits.ts";
 import { deleteUploadStates } from "../uploads/store.ts";
 
 export interface CollectOptions {
@@ -68,9 +74,7 @@ async function removeCondemned(db: D1Database, cutoffMs: number, nowMs: number):
   const chosen = `SELECT repository_id, blob_id FROM repository_blobs
     WHERE condemned_at <= ?1 AND ${unnamed} ORDER BY condemned_at LIMIT ${String(COLLECTOR_STEP_ROWS)}`;
   const results = await db.batch([
-    db
-      .prepare(`UPDATE blobs SET suspect_at = ?2 WHERE id IN (SELECT blob_id FROM (${chosen}))`)
-      .bind(cutoffMs, nowMs),
+    db.prepare(`UPDATE blobs SET suspect_at = ?2 WHERE id IN (SELECT blob_id FROM (${chosen}))`).bind(cutoffMs, nowMs),
     db.prepare(`DELETE FROM repository_blobs WHERE (repository_id, blob_id) IN (${chosen})`).bind(cutoffMs),
   ]);
   return (results.at(-1)?.meta.changes ?? 0) >= COLLECTOR_STEP_ROWS;
@@ -119,7 +123,8 @@ async function removeUnheldBlobs(db: D1Database, nowMs: number): Promise<boolean
  * stays as a tombstone, so that a commit that was slower than all this still can't name the key.
  */
 async function emptyGarbage(env: Pick<Env, "DB" | "BLOBS">, nowMs: number): Promise<boolean> {
-  const { results } = await env.DB.prepare(`SELECT object_key AS objectKey FROM garbage WHERE deleted_at IS NULL LIMIT ${String(COLLECTOR_STEP_ROWS)}`,
+  const { results } = await env.DB.prepare(
+    `SELECT object_key AS objectKey FROM garbage WHERE deleted_at IS NULL LIMIT ${String(COLLECTOR_STEP_ROWS)}`,
   ).all<{ objectKey: string }>();
   if (results.length === 0) return false;
   const keys = results.map((row) => row.objectKey);
@@ -137,7 +142,9 @@ async function emptyGarbage(env: Pick<Env, "DB" | "BLOBS">, nowMs: number): Prom
 async function sweep(env: Pick<Env, "DB" | "BLOBS">, prefix: KeyPrefix, options: CollectOptions): Promise<boolean> {
   const cursorName = `sweep-cursor:${prefix}`;
   const end = firstKeyAt(prefix, options.nowMs - (options.uploadTtlSeconds + SWEEP_MARGIN_SECONDS) * 1000);
-  const known = await env.DB.prepare("SELECT value FROM registry_values WHERE name = ?1").bind(cursorName).first<{ value: string }>();
+  const known = await env.DB.prepare("SELECT value FROM registry_values WHERE name = ?1")
+    .bind(cursorName)
+    .first<{ value: string }>();
   const listed = await env.BLOBS.list({
     prefix,
     limit: COLLECTOR_STEP_ROWS,

@@ -120,8 +120,11 @@ function pushed(put: PutManifest, nowMs: number): EventRow {
 
 function listedDescriptor(put: PutManifest, warnings: string[]): string {
   const whole = referrerDescriptor(put.manifest, put.digest, put.bytes.byteLength);
-  if (whole.length <= REFERRER_DESCRIPTOR_MAX_BYTES / 4 || byteLength(whole) <= REFERRER_DESCRIPTOR_MAX_BYTES) return whole;
-  warnings.push(`annotations of more than ${String(REFERRER_DESCRIPTOR_MAX_BYTES)} bytes are left out of the referrers list`);
+  if (whole.length <= REFERRER_DESCRIPTOR_MAX_BYTES / 4 || byteLength(whole) <= REFERRER_DESCRIPTOR_MAX_BYTES)
+    return whole;
+  warnings.push(
+    `annotations of more than ${String(REFERRER_DESCRIPTOR_MAX_BYTES)} bytes are left out of the referrers list`,
+  );
   return referrerDescriptor({ ...put.manifest, annotations: null }, put.digest, put.bytes.byteLength);
 }
 
@@ -132,7 +135,7 @@ function byteLength(text: string): number {
 async function whyRefused(db: D1Database, repository: RepositoryName, references: ReferenceList): Promise<OciError> {
   const { results } = await bindReferences(
     db,
-    `${selectProblems("(SELECT id FROM repositories WHERE name = ?1)", references, 2)}`,
+    selectProblems("(SELECT id FROM repositories WHERE name = ?1)", references, 2),
     [repository],
     references,
   ).all<{ digest: string; size: number; stored: number | null }>();

@@ -83,7 +83,12 @@ type ManifestContext = Context<RepositoryEnv, typeof manifest>;
 async function findReferenced<Row>(
   c: ManifestContext,
   reference: Reference,
-  find: (db: D1Database, repository: typeof c.var.repository, reference: Tag | Digest, kind: "tag" | "digest") => Promise<Row | null>,
+  find: (
+    db: D1Database,
+    repository: typeof c.var.repository,
+    reference: Tag | Digest,
+    kind: "tag" | "digest",
+  ) => Promise<Row | null>,
 ): Promise<Row> {
   if (reference.kind === "malformed") throw unknownManifest(c.req.param("reference"), reference.reason);
   const value = reference.kind === "tag" ? reference.tag : reference.digest;
@@ -125,7 +130,10 @@ function tagsOf(c: ManifestContext, reference: Reference): readonly Tag[] {
   if (asked.length > TAGS_PER_PUT_MAX) {
     throw new OciError(
       "MANIFEST_INVALID",
-      { reason: `at most ${String(TAGS_PER_PUT_MAX)} tag parameters in one request; send the rest in another`, tags: asked.length },
+      {
+        reason: `at most ${String(TAGS_PER_PUT_MAX)} tag parameters in one request; send the rest in another`,
+        tags: asked.length,
+      },
       { status: 414 },
     );
   }

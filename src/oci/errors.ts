@@ -1,4 +1,4 @@
-import { z } from "zod";
+import type { z } from "zod";
 
 /**
  * The error codes of distribution-spec v1.1.1 «Error Codes», in its order (code-1 to code-14; code-11 is unused),

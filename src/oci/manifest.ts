@@ -129,7 +129,10 @@ function parseObject(text: string): Readonly<Record<string, unknown>> {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new OciError("MANIFEST_INVALID", `the manifest is not JSON: ${error instanceof Error ? error.message : "unreadable"}`);
+    throw new OciError(
+      "MANIFEST_INVALID",
+      `the manifest is not JSON: ${error instanceof Error ? error.message : "unreadable"}`,
+    );
   }
   const object = z.record(z.string(), z.unknown()).safeParse(json);
   if (!object.success || Array.isArray(json)) {
@@ -152,7 +155,10 @@ function agreeOnMediaType(json: Readonly<Record<string, unknown>>, headerType: s
   }
   const mediaType = field ?? (headerType === "" ? inferMediaType(json) : headerType);
   if (!isMediaType(mediaType)) {
-    throw new OciError("MANIFEST_INVALID", { reason: "the manifest's media type is not of the form type/subtype", mediaType });
+    throw new OciError("MANIFEST_INVALID", {
+      reason: "the manifest's media type is not of the form type/subtype",
+      mediaType,
+    });
   }
   if (isSchema1(mediaType)) {
     throw new OciError("MANIFEST_INVALID", {
@@ -166,7 +172,10 @@ function agreeOnMediaType(json: Readonly<Record<string, unknown>>, headerType: s
 function inferMediaType(json: Readonly<Record<string, unknown>>): string {
   if (Array.isArray(json["manifests"])) return imageIndex;
   if (typeof json["config"] === "object") return imageManifest;
-  throw new OciError("MANIFEST_INVALID", "the manifest has neither a mediaType field nor a Content-Type header; send its type");
+  throw new OciError(
+    "MANIFEST_INVALID",
+    "the manifest has neither a mediaType field nor a Content-Type header; send its type",
+  );
 }
 
 function parseFields(kind: ManifestKind, json: Readonly<Record<string, unknown>>): Fields {

@@ -19,7 +19,11 @@ referrers.get("/v2/:name{.+}/referrers/:digest", access("pull"), async (c) => {
   const artifactType = c.req.query("artifactType") ?? "";
   const after = c.req.query("after") ?? "0";
   if (!/^\d{1,15}$/.test(after)) {
-    throw new OciError("UNSUPPORTED", { reason: "after is a number from a Link of this list", after: after.slice(0, 64) }, { status: 400 });
+    throw new OciError(
+      "UNSUPPORTED",
+      { reason: "after is a number from a Link of this list", after: after.slice(0, 64) },
+      { status: 400 },
+    );
   }
   const filter = artifactType === "" ? null : artifactType;
   const page = await listReferrers(c.env.DB, c.var.repository, digest, filter, Number(after));

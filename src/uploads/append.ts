@@ -10,7 +10,10 @@ import type { Lease } from "./lease.ts";
 import type { AfterEnd, ContentHash, Ledger, Progress } from "./ledger.ts";
 
 /** The writer's side of a lease, as it arrives over RPC. */
-export type LeaseStub = Pick<Rpc.Stub<Lease>, "tail" | "parts" | "recordPart" | "recordEnd" | "finish" | "discard" | "release">;
+export type LeaseStub = Pick<
+  Rpc.Stub<Lease>,
+  "tail" | "parts" | "recordPart" | "recordEnd" | "finish" | "discard" | "release"
+>;
 
 /** A session that is this request's to write to. */
 export interface Grant {
@@ -143,7 +146,8 @@ function brokenOff(newBytes: number): OciError {
 
 function wrongLength(limitBytes: number): OciError {
   return new OciError("SIZE_INVALID", {
-    reason: "the chunk is not as long as its Content-Range says; its last bytes were not taken: ask the location where to go on",
+    reason:
+      "the chunk is not as long as its Content-Range says; its last bytes were not taken: ask the location where to go on",
     contentRangeBytes: limitBytes,
   });
 }

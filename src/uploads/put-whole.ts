@@ -32,7 +32,11 @@ export async function putWhole(
   return { objectKey, size };
 }
 
-async function putUnknownLength(bucket: R2Bucket, body: ReadableStream<Uint8Array>, digest: Digest): Promise<StoredBlob> {
+async function putUnknownLength(
+  bucket: R2Bucket,
+  body: ReadableStream<Uint8Array>,
+  digest: Digest,
+): Promise<StoredBlob> {
   return bodyBudget.hold(PART_BYTES + READ_BYTES, async () => {
     const hash = createHash(digestAlgorithm(digest));
     const parts: Part[] = [];

@@ -81,7 +81,8 @@ uploads.put(session, access("push"), async (c) => {
   if (chunk.lengthBytes === 0 || chunk.range !== null) {
     const state = await findUploadState(c.env.DB, location.id);
     if (state !== null) return finishAgain(c, location, digest, chunk, state);
-    if (chunk.range !== null && chunk.range.start !== 0) throw await outOfOrder(c, location, { kind: "conflict", offset: 0 });
+    if (chunk.range !== null && chunk.range.start !== 0)
+      throw await outOfOrder(c, location, { kind: "conflict", offset: 0 });
   }
   const stored = await putWhole(c.env.BLOBS, chunk.body, chunk.lengthBytes, digest).catch((error: unknown) =>
     explainMismatch(c, location, digest, error),
@@ -139,7 +140,11 @@ function created(c: UploadContext, digest: Digest): Response {
   });
 }
 
-async function progressHeaders(c: UploadContext, location: UploadLocation, offset: number): Promise<Record<string, string>> {
+async function progressHeaders(
+  c: UploadContext,
+  location: UploadLocation,
+  offset: number,
+): Promise<Record<string, string>> {
   return {
     Location: await pathOf(c, { ...location, opened: location.opened || offset > 0 }),
     // A session without bytes says 0-0 too: clients read the last number, and the spec has no form for none.
@@ -152,14 +157,20 @@ async function outOfOrder(c: UploadContext, location: UploadLocation, conflict: 
   return new OciError(
     "BLOB_UPLOAD_INVALID",
     {
-      reason: "the chunk does not begin where the upload stands, or another request is writing to it; go on after Range",
+      reason:
+        "the chunk does not begin where the upload stands, or another request is writing to it; go on after Range",
       offset: conflict.offset,
     },
     { status: 416, headers: await progressHeaders(c, location, conflict.offset) },
   );
 }
 
-async function finishOpened(c: UploadContext, location: UploadLocation, digest: Digest, chunk: Chunk): Promise<Response> {
+async function finishOpened(
+  c: UploadContext,
+  location: UploadLocation,
+  digest: Digest,
+  chunk: Chunk,
+): Promise<Response> {
   const answer = await finishSession(c.env, location, digest, chunk);
   if (answer.kind === "conflict") throw await outOfOrder(c, location, answer);
   return created(c, digest);
@@ -189,7 +200,12 @@ async function finishAgain(
 }
 
 /** The bytes of a final PUT at the POST's location may be no whole blob, but the last chunk of one, or a repetition. */
-async function explainMismatch(c: UploadContext, location: UploadLocation, digest: Digest, error: unknown): Promise<never> {
+async function explainMismatch(
+  c: UploadContext,
+  location: UploadLocation,
+  digest: Digest,
+  error: unknown,
+): Promise<never> {
   if (error instanceof OciError && error.code === "DIGEST_INVALID") {
     const state = await findUploadState(c.env.DB, location.id);
     if (state?.state === "opened") await finishAgain(c, location, digest, null, state);

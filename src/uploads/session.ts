@@ -108,7 +108,9 @@ export class UploadSession extends DurableObject<Env> {
   async #create(create: OpenRequest["create"]): Promise<Ledger> {
     if (create === null) throw new Error("no session to open");
     // Not in the constructor: an object that is only asked must leave no storage behind.
-    this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS parts (number INTEGER PRIMARY KEY, etag TEXT NOT NULL, size INTEGER NOT NULL)");
+    this.ctx.storage.sql.exec(
+      "CREATE TABLE IF NOT EXISTS parts (number INTEGER PRIMARY KEY, etag TEXT NOT NULL, size INTEGER NOT NULL)",
+    );
     this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS tail (row INTEGER PRIMARY KEY, bytes BLOB NOT NULL)");
     const ledger: Ledger = {
       expiresAtMs: create.expiresAtMs,

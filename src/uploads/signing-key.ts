@@ -1,5 +1,3 @@
-import { Buffer } from "node:buffer";
-
 const cached = new WeakMap<D1Database, string>();
 
 /**
@@ -9,10 +7,12 @@ const cached = new WeakMap<D1Database, string>();
 export async function signingKey(db: D1Database): Promise<string> {
   const known = cached.get(db);
   if (known !== undefined) return known;
-  const candidate = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64url");
+  const candidate = `${crypto.randomUUID()}${crypto.randomUUID()}`;
   const [, read] = await db.batch<{ value: string }>([
     db
-      .prepare("INSERT INTO registry_values (name, value) VALUES ('upload-signing-key', ?1) ON CONFLICT (name) DO NOTHING")
+      .prepare(
+        "INSERT INTO registry_values (name, value) VALUES ('upload-signing-key', ?1) ON CONFLICT (name) DO NOTHING",
+      )
       .bind(candidate),
     db.prepare("SELECT value FROM registry_values WHERE name = 'upload-signing-key'"),
   ]);

@@ -9,7 +9,9 @@ export type UploadState =
 /** The first state of an upload stays: a later one changes nothing. */
 export function insertUploadState(db: D1Database, id: string, state: UploadState, nowMs: number): D1PreparedStatement {
   return db
-    .prepare("INSERT INTO upload_states (id, state, digest, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING")
+    .prepare(
+      "INSERT INTO upload_states (id, state, digest, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
+    )
     .bind(id, state.state, state.digest, nowMs);
 }
 
@@ -27,7 +29,10 @@ export async function claimUploadState(
   id: string,
   state: UploadState,
 ): Promise<{ readonly claimed: boolean; readonly standing: UploadState }> {
-  const [insert, select] = await db.batch<UploadState>([insertUploadState(db, id, state, Date.now()), selectUploadState(db, id)]);
+  const [insert, select] = await db.batch<UploadState>([
+    insertUploadState(db, id, state, Date.now()),
+    selectUploadState(db, id),
+  ]);
   return { claimed: insert?.meta.changes === 1, standing: select?.results[0] ?? state };
 }
 
