@@ -63,7 +63,8 @@ async function take(
       expect(response.headers.get("Range")).toBe(`0-${Math.max(0, offset - 1)}`);
       return { location: locationOf(response), offset };
     }
-    case "status": {
+    case "status":
+    default: {
       const response = await repository.uploadStatus(location);
       expect(response.status).toBe(204);
       expect(response.headers.get("Range")).toBe(`0-${Math.max(0, offset - 1)}`);

@@ -160,11 +160,11 @@ describe("kinds", () => {
   });
 });
 
-describe("missing content", () => {
-  async function absent(mediaType: string): Promise<Descriptor> {
-    return { mediaType, digest: await unknownDigest(), size: 32 };
-  }
+async function absent(mediaType: string): Promise<Descriptor> {
+  return { mediaType, digest: await unknownDigest(), size: 32 };
+}
 
+describe("missing content", () => {
   test("end-7a PUT manifest: 404 MANIFEST_BLOB_UNKNOWN names every missing digest", async () => {
     const repository = freshRepository();
     const image = await imageIn(repository);

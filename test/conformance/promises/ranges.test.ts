@@ -91,8 +91,6 @@ describe("several ranges", () => {
 
   test("end-2 GET blob: sixteen ranges are answered as ranges, seventeen with the whole blob", async () => {
     const { repository, digest, bytes } = await pushed();
-    const ranges = (count: number): string =>
-      `bytes=${Array.from({ length: count }, (_, index) => `${index * 100}-${index * 100 + 9}`).join(",")}`;
     const sixteen = await repository.getBlob(digest, { Range: ranges(16) });
     expect(sixteen.status).toBe(206);
     expect(partsOf(await bodyOf(sixteen), sixteen.headers.get("Content-Type") ?? "")).toHaveLength(16);
@@ -166,3 +164,8 @@ test("end-2 GET blob: ranges across the parts of a large blob", { timeout: 60_00
     expect(await bodyOf(response)).toEqual(bytes.slice(start, end + 1));
   }
 });
+
+/** So many ranges of ten bytes, a hundred bytes apart. */
+function ranges(count: number): string {
+  return `bytes=${Array.from({ length: count }, (_, index) => `${index * 100}-${index * 100 + 9}`).join(",")}`;
+}

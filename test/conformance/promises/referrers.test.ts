@@ -13,12 +13,14 @@ const page = z.object({
 const PAGE_MAX_BYTES = 4 * 1024 * 1024;
 const LONG_MS = 120_000;
 
-async function pages(
-  repository: RepositoryClient,
-  digest: string,
-  query = "",
-): Promise<{ sizes: number[]; digests: string[]; filters: (string | null)[] }> {
-  const found = { sizes: [] as number[], digests: [] as string[], filters: [] as (string | null)[] };
+interface Pages {
+  readonly sizes: number[];
+  readonly digests: string[];
+  readonly filters: (string | null)[];
+}
+
+async function pages(repository: RepositoryClient, digest: string, query = ""): Promise<Pages> {
+  const found: Pages = { sizes: [], digests: [], filters: [] };
   let target: string | undefined = `/v2/${repository.name}/referrers/${digest}${query}`;
   while (target !== undefined) {
     const response: Response = await repository.registry.request("GET", target);
