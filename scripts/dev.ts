@@ -1,0 +1,52 @@
+/**
+ * `npm run dev`: `wrangler dev` on the state folder of `npm start`, with its lock and its migrations, so that the two
+ * can take turns but never meet. It reloads when the source changes; small requests take five times as long.
+ */
+import Module, { createRequire } from "node:module";
+import path from "node:path";
+import { fail, report } from "./console.ts";
+import { listenHost } from "./host.ts";
+import { acquireLock } from "./lock.ts";
+import { applyMigrations } from "./migrations.ts";
+import { type Options, parseOptions, usage } from "./options.ts";
+import { readProject } from "./project.ts";
+
+await main().catch(fail);
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  if (options.help) {
+    console.log(usage("npm run dev"));
+    return;
+  }
+  const project = readProject(options.configPath, options.vars);
+  await acquireLock(options.stateDir, "npm run dev", report);
+  await applyMigrations(project, path.join(options.stateDir, "v3"));
+  becomeWrangler(["dev", ...(await wranglerOptions(options))]);
+}
+
+async function wranglerOptions(options: Options): Promise<string[]> {
+  return [
+    `--config=${options.configPath}`,
+    `--persist-to=${options.stateDir}`,
+    `--ip=${await listenHost(options.port)}`,
+    `--port=${options.port}`,
+    ...Object.entries(options.vars).map(([name, value]) => `--var=${name}:${value}`),
+  ];
+}
+
+/**
+ * Goes on as wrangler's command line in this very process: the lock's owner is then the process that serves, sees the
+ * workerds that wrangler starts (two, and new ones at each reload) and gives the state free when it ends.
+ */
+function becomeWrangler(argv: readonly string[]): void {
+  // Neither a sample of request.cf nor usage figures are worth a connection to the outside.
+  process.env["CLOUDFLARE_CF_FETCH_ENABLED"] = "false";
+  process.env["WRANGLER_SEND_METRICS"] = "false";
+  const require = createRequire(import.meta.url);
+  const cli = require.resolve("wrangler");
+  // wrangler runs its command line only as the main module, and was imported as a library above.
+  Reflect.deleteProperty(require.cache, cli);
+  process.argv = [process.execPath, cli, ...argv];
+  Module.runMain();
+}

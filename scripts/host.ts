@@ -1,0 +1,25 @@
+import { lookup } from "node:dns/promises";
+import { createServer } from "node:net";
+
+/**
+ * The host to listen on: loopback in IPv4 and, if it can be, in IPv6.
+ *
+ * Miniflare listens on one host. Given "localhost", workerd listens on every address that the name has, and fails if
+ * one of them can't be had: so that name is used only where it means both loopback addresses and both can be bound.
+ * Elsewhere (no IPv6, or a hosts file without it) 127.0.0.1 is all that "localhost" leads clients to. With port 0 each
+ * address would get a port of its own, so then it is IPv4 alone.
+ */
+export async function listenHost(port: number): Promise<"localhost" | "127.0.0.1"> {
+  const addresses = await lookup("localhost", { all: true }).catch(() => []);
+  const names = new Set(addresses.map(({ address }) => address));
+  const both = names.size === 2 && names.has("127.0.0.1") && names.has("::1");
+  return both && port !== 0 && (await canBindIpv6()) ? "localhost" : "127.0.0.1";
+}
+
+function canBindIpv6(): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(0, "::1", () => server.close(() => resolve(true)));
+  });
+}

@@ -1,0 +1,31 @@
+import { convertV4MiniflareOptions, Log, LogLevel, Miniflare } from "miniflare";
+import type { Bundle } from "./bundle.ts";
+import type { Project } from "./project.ts";
+
+export interface Place {
+  /** wrangler's `<state>/v3`; each part of the platform has its own folder in it. */
+  persistPath: string;
+  host: string;
+  /** TCP port; 0 for any free one, which `ready` then tells. */
+  port: number;
+}
+
+/** Serves a Worker with wrangler.toml's bindings. It answers from `ready` on: the migrations must be applied before. */
+export function openMiniflare(project: Project, bundle: Bundle, place: Place): Miniflare {
+  return new Miniflare({
+    ...convertV4MiniflareOptions({
+      ...project.workerOptions,
+      name: project.name,
+      modules: [...bundle.modules],
+      modulesRoot: bundle.root,
+      host: place.host,
+      port: place.port,
+      // The default fetches a sample of request.cf from the network.
+      cf: false,
+      log: new Log(LogLevel.WARN),
+      logRequests: false,
+    }),
+    // Not among the options that are converted: there it is dropped in silence, and nothing is kept.
+    resourcePersistencePath: place.persistPath,
+  });
+}

@@ -1,0 +1,75 @@
+/** The command line that `npm start` and `npm run dev` share. */
+import path from "node:path";
+import { parseArgs } from "node:util";
+
+/** Wrong usage, or a state of the machine that the user can put right: shown as one line, without a stack. */
+export class UsageError extends Error {}
+
+export interface Options {
+  /** TCP port on loopback; 0 lets the system choose a free one. */
+  port: number;
+  /** Absolute path of the folder that holds everything that is pushed. */
+  stateDir: string;
+  /** Settings that replace those of wrangler.toml's `[vars]`, by name. */
+  vars: Readonly<Record<string, string>>;
+  /** Absolute path of the wrangler.toml to serve. */
+  configPath: string;
+  help: boolean;
+}
+
+export const projectRoot = path.resolve(import.meta.dirname, "..");
+
+const defaultPort = 8787;
+
+export function usage(command: string): string {
+  return `Usage: ${command} -- [options]
+
+  --port N           port on localhost (default ${defaultPort}; 0: any free one)
+  --state DIR        folder that keeps what is pushed (default .moorage)
+  --var NAME=VALUE   a setting of wrangler.toml's [vars]; may be repeated
+  --config FILE      another wrangler.toml
+  --help             this text`;
+}
+
+/** @throws UsageError for an unknown option or a value that can't be used */
+export function parseOptions(argv: readonly string[]): Options {
+  const values = parse(argv);
+  return {
+    port: parsePort(values.port ?? String(defaultPort)),
+    stateDir: path.resolve(values.state ?? path.join(projectRoot, ".moorage")),
+    vars: Object.fromEntries((values.var ?? []).map(parseVar)),
+    configPath: path.resolve(values.config ?? path.join(projectRoot, "wrangler.toml")),
+    help: values.help ?? false,
+  };
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: {
+        port: { type: "string" },
+        state: { type: "string" },
+        var: { type: "string", multiple: true },
+        config: { type: "string" },
+        help: { type: "boolean" },
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > 65_535) {
+    throw new UsageError(`--port takes a number from 0 to 65535, not "${text}"`);
+  }
+  return port;
+}
+
+function parseVar(text: string): [name: string, value: string] {
+  const separator = text.indexOf("=");
+  if (separator < 1) throw new UsageError(`--var takes NAME=VALUE, not "${text}"`);
+  return [text.slice(0, separator), text.slice(separator + 1)];
+}
