@@ -27,11 +27,11 @@ referrers.get("/v2/:name{.+}/referrers/:digest", access("pull"), async (c) => {
   }
   const filter = artifactType === "" ? null : artifactType;
   const page = await listReferrers(c.env.DB, c.var.repository, digest, filter, Number(after));
-  if (filter !== null) c.header("OCI-Filters-Applied", "artifactType");
-  if (page.next !== null) {
-    const parameters = { after: String(page.next), ...(filter === null ? {} : { artifactType: filter }) };
-    for (const [name, value] of Object.entries(nextLink(c.req.path, parameters))) c.header(name, value);
-  }
+  const parameters = { after: String(page.next), ...(filter === null ? {} : { artifactType: filter }) };
   // ggcr takes only this very Content-Type, without a charset. The list is joined, not parsed and printed again.
-  return text(c, `{"schemaVersion":2,"mediaType":"${imageIndex}","manifests":[${page.descriptors}]}`, imageIndex);
+  const list = `{"schemaVersion":2,"mediaType":"${imageIndex}","manifests":[${page.descriptors}]}`;
+  return text(list, imageIndex, {
+    ...(filter === null ? {} : { "OCI-Filters-Applied": "artifactType" }),
+    ...(page.next === null ? {} : nextLink(c.req.path, parameters)),
+  });
 });

@@ -9,15 +9,25 @@ export interface ReferrersPage {
   readonly next: number | null;
 }
 
+interface SmallRow {
+  /** null: none, or too many for one value */
+  readonly descriptors: string | null;
+  /** null: there are none */
+  readonly bytes: number | null;
+}
+
 interface SliceRow {
   readonly slice: number;
   readonly descriptors: string | null;
   readonly lastId: number;
 }
 
+const wanted = `FROM manifests
+  WHERE repository_id = repositories.id AND subject = ?2 AND id > ?3 AND (?4 IS NULL OR artifact_type = ?4)`;
+
 /**
- * Descriptors of the manifests whose subject is the digest, in the order of their first push. D1 hands out a value of at
- * most 2 MB, and each row costs more to hand out than to find: so they come as a few joined slices, in one query.
+ * Descriptors of the manifests whose subject is the digest, in the order of their first push. One query where they fit
+ * one value, which nearly all lists do; else a second one.
  * @param after id of the last descriptor of the page before, 0 for the first page
  */
 export async function listReferrers(
@@ -27,18 +37,40 @@ export async function listReferrers(
   artifactType: string | null,
   after: number,
 ): Promise<ReferrersPage> {
-  const filter = artifactType === null ? "?6 IS NULL" : "manifests.artifact_type = ?6";
+  const row = await db
+    .prepare(
+      // Materialized, lest the sum be taken once for each mention of it.
+      `WITH found AS MATERIALIZED (
+         SELECT id, (SELECT sum(octet_length(descriptor) + 1) ${wanted}) AS bytes FROM repositories WHERE name = ?1)
+       SELECT bytes, iif(bytes <= ?5, (SELECT group_concat(descriptor, ',') FROM (SELECT descriptor ${wanted} ORDER BY id)), NULL)
+         AS descriptors
+       FROM found AS repositories`,
+    )
+    .bind(repository, subject, after, artifactType, REFERRERS_SLICE_BYTES)
+    .first<SmallRow>();
+  if (row === null || row.bytes === null) return { descriptors: "", next: null };
+  if (row.descriptors !== null) return { descriptors: row.descriptors, next: null };
+  return listManyReferrers(db, repository, subject, artifactType, after);
+}
+
+/** D1 hands out a value of at most 2 MB, and each row costs more to hand out than to find: they come as joined slices. */
+async function listManyReferrers(
+  db: D1Database,
+  repository: RepositoryName,
+  subject: Digest,
+  artifactType: string | null,
+  after: number,
+): Promise<ReferrersPage> {
   const { results } = await db
     .prepare(
-      `SELECT slice, iif(slice < ?5, group_concat(descriptor, ','), NULL) AS descriptors, max(id) AS lastId FROM (
-         SELECT manifests.id AS id, manifests.descriptor AS descriptor,
-                min(?5, sum(octet_length(manifests.descriptor) + 1) OVER (ORDER BY manifests.id) / ?4) AS slice
-         FROM repositories
-         JOIN manifests ON manifests.repository_id = repositories.id AND manifests.subject = ?2 AND manifests.id > ?3
-         WHERE repositories.name = ?1 AND ${filter})
+      `SELECT slice, iif(slice < ?6, group_concat(descriptor, ','), NULL) AS descriptors, max(id) AS lastId FROM (
+         SELECT id, descriptor, min(?6, sum(octet_length(descriptor) + 1) OVER (ORDER BY id) / ?5) AS slice
+         FROM (SELECT manifests.id AS id, descriptor FROM repositories JOIN manifests
+               ON repository_id = repositories.id AND subject = ?2 AND manifests.id > ?3
+               WHERE name = ?1 AND (?4 IS NULL OR artifact_type = ?4)))
        GROUP BY slice ORDER BY slice`,
     )
-    .bind(repository, subject, after, REFERRERS_SLICE_BYTES, REFERRERS_SLICES_PER_PAGE, artifactType)
+    .bind(repository, subject, after, artifactType, REFERRERS_SLICE_BYTES, REFERRERS_SLICES_PER_PAGE)
     .all<SliceRow>();
   const page = results.filter((row) => row.slice < REFERRERS_SLICES_PER_PAGE);
   return {

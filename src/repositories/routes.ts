@@ -8,7 +8,7 @@ import { listRepositories } from "./store.ts";
 export const repositories = new Hono<RepositoryEnv>();
 
 /** end-1, GET and HEAD: distribution-spec v1.1.1 «Determining Support». No operation. */
-repositories.on("GET", ["/v2/", "/v2"], access("pull"), (c) => json(c, {}));
+repositories.on("GET", ["/v2/", "/v2"], access("pull"), () => json({}));
 
 /** The catalogue, of extensions/ in distribution-spec v1.1.1; pages as tags do. D1: 1. */
 repositories.get("/v2/_catalog", access("pull"), async (c) => {
@@ -17,5 +17,5 @@ repositories.get("/v2/_catalog", access("pull"), async (c) => {
   const page = found.slice(0, limit);
   const next = page.at(-1);
   const more = found.length > limit && next !== undefined;
-  return json(c, { repositories: page }, more ? nextLink(c.req.path, { last: next, n: String(limit) }) : {});
+  return json({ repositories: page }, more ? nextLink(c.req.path, { last: next, n: String(limit) }) : {});
 });

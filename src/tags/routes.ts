@@ -17,5 +17,5 @@ tags.get("/v2/:name{.+}/tags/list", access("pull"), async (c) => {
   const page = found.slice(0, limit);
   const next = page.at(-1);
   const more = found.length > limit && next !== undefined;
-  return json(c, { name, tags: page }, more ? nextLink(c.req.path, { last: next, n: String(limit) }) : {});
+  return json({ name, tags: page }, more ? nextLink(c.req.path, { last: next, n: String(limit) }) : {});
 });
