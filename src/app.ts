@@ -10,7 +10,7 @@ import { repositories } from "./repositories/routes.ts";
 import { tags } from "./tags/routes.ts";
 import { uploads } from "./uploads/routes.ts";
 
-/** The whole registry. Each route's line states the right that it needs: `access("pull" | "push" | "delete")`. */
+/** The whole registry. In each routes.ts a route's line states the right that it needs: `access("pull" | "push" | "delete")`. */
 export const app = new Hono<AppEnv>();
 
 app.use(async (c, next) => {

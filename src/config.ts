@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { UPLOAD_TTL_MAX_SECONDS } from "./limits.ts";
 import type { RepositoryName } from "./oci/repository.ts";
 
 const seconds = z
@@ -17,7 +18,10 @@ const schema = z.object({
   /** How long content that nothing references is kept, and how long it stays condemned before it goes. */
   GC_GRACE_SECONDS: seconds,
   /** Life of an upload session from its POST. */
-  UPLOAD_TTL_SECONDS: seconds.refine((value) => value > 0, "must be at least 1"),
+  UPLOAD_TTL_SECONDS: seconds.refine(
+    (value) => value >= 1 && value <= UPLOAD_TTL_MAX_SECONDS,
+    `must be 1 to ${String(UPLOAD_TTL_MAX_SECONDS)}: R2 gives up an unfinished upload after seven days`,
+  ),
 });
 
 export type Config = Readonly<z.infer<typeof schema>>;

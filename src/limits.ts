@@ -9,6 +9,9 @@ const MIB = 1024 * KIB;
 /** Largest manifest that is accepted; distribution-spec v1.1.1 «Pushing Manifests» asks for at least 4 MiB. */
 export const MANIFEST_MAX_BYTES = 4 * MIB;
 
+/** Most values in a manifest: 4 MiB of empty objects are a million, and 85 MiB once they are read. */
+export const MANIFEST_MAX_VALUES = 250_000;
+
 /** Deepest nesting of arrays and objects in a manifest; no known artifact type passes 20. */
 export const MANIFEST_MAX_DEPTH = 128;
 
@@ -24,8 +27,11 @@ export const MANIFEST_INLINE_MAX_BYTES = 64 * KIB;
 /** Largest referrer descriptor that is listed whole; beyond it the annotations are left out of the list. */
 export const REFERRER_DESCRIPTOR_MAX_BYTES = 512 * KIB;
 
-/** D1 hands out values of at most 2 MB: a referrers page is read as slices of this size. */
-export const REFERRERS_SLICE_BYTES = 1_000_000;
+/** D1 hands out values of at most 2 MB: a referrers page is read as slices of this size, which together with their frame make 4 MiB. */
+export const REFERRERS_SLICE_BYTES = MIB - KIB;
+
+/** More referrers than this fit no page: what a query looks at is bounded by it. */
+export const REFERRERS_PER_PAGE_MAX = 30_000;
 
 /** Slices in one referrers page: a page ends only near 4 MiB of body, since ggcr follows no Link there. */
 export const REFERRERS_SLICES_PER_PAGE = 4;
@@ -33,8 +39,12 @@ export const REFERRERS_SLICES_PER_PAGE = 4;
 /** Most `?tag=` parameters on one manifest PUT (end-7b); more is a 414. */
 export const TAGS_PER_PUT_MAX = 32;
 
-/** Most names in one page of tags or repositories, with or without `n` (end-8a, end-8b). */
-export const PAGE_MAX = 10_000;
+/**
+ * Most names in one page, with or without `n` (end-8a, end-8b): tags have up to 128 characters, repositories up to 255,
+ * and a page is one D1 value of at most 2 MB.
+ */
+export const TAGS_PAGE_MAX = 10_000;
+export const REPOSITORIES_PAGE_MAX = 7_000;
 
 /** R2 wants equal parts of 5 MiB to 5 GiB, at most 10,000 (developers.cloudflare.com/r2/objects/multipart-objects). */
 export const PART_MIN_BYTES = 5 * MIB;
@@ -47,8 +57,21 @@ export const READ_BYTES = 256 * KIB;
 /** Largest body handed to R2 as one `put`; R2's own limit is 4.995 GiB. */
 export const SINGLE_PUT_MAX_BYTES = 4 * 1024 * MIB;
 
-/** Bytes of request bodies that one isolate holds at once; it has 128 MB for everything. */
-export const BODY_BUDGET_BYTES = 64 * MIB;
+/**
+ * Bytes of request bodies that one isolate holds at once; it has 128 MB for everything. Small bodies have a share of
+ * their own, so that a manifest never waits for somebody's layer.
+ */
+export const SMALL_BODIES_BYTES = 16 * MIB;
+export const LARGE_BODIES_BYTES = 48 * MIB;
+
+/** A body that has grown past this is a large one. */
+export const SMALL_BODY_BYTES = 512 * KIB;
+
+/** What reading a manifest takes in memory, as a multiple of its bytes: the bytes, their text, and what is made of it. */
+export const MANIFEST_MEMORY_FACTOR = 4;
+
+/** A body that brings less than READ_BYTES in so long is taken for broken off: it holds memory that others wait for. */
+export const BODY_SILENCE_SECONDS = 60;
 
 /** A request that waits for its turn in the budget shows so often that it is still there; silent longer, it is passed over. */
 export const WAIT_HEARTBEAT_MS = 500;
@@ -66,8 +89,8 @@ export const ALARM_PATIENCE_SECONDS = 3600;
 
 /** Rows that one step of the collector takes; R2 deletes at most 1,000 keys in one call. */
 export const COLLECTOR_STEP_ROWS = 500;
-/** Steps of one cron run: bounds its D1 queries and its time. */
-export const COLLECTOR_STEPS_MAX = 50;
+/** Steps of one kind in one cron run: bounds its D1 queries and its time, and no kind keeps the others from their turn. */
+export const COLLECTOR_STEPS_PER_KIND = 5;
 
 /** How long an event stays in the outbox. */
 export const EVENT_RETENTION_SECONDS = 30 * 86_400;
@@ -80,3 +103,6 @@ export const SWEEP_MARGIN_SECONDS = 3600;
 
 /** How long the key of a deleted object is remembered, so that no request that began before can name it. */
 export const TOMBSTONE_SECONDS = 86_400;
+
+/** Longest life of an upload session: R2 itself gives up an unfinished multipart upload after seven days. */
+export const UPLOAD_TTL_MAX_SECONDS = 6 * 86_400;

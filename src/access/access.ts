@@ -20,6 +20,10 @@ export function access(right: Right) {
         right,
       });
     }
+    // A page of another site can make the browser send a POST here; a client is no browser and says nothing of sites.
+    if (right !== "pull" && c.req.header("sec-fetch-site") === "cross-site") {
+      throw new OciError("DENIED", { reason: "a page of another site may not change anything here", right });
+    }
     if (repository !== null) c.set("repository", repository);
     c.set("principal", { name: "loopback" });
     c.set("may", (other, where) => decide({ hostname, right: other, repository: where }));

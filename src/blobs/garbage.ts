@@ -14,7 +14,9 @@ export function insertGarbage(db: D1Database, objectKeys: readonly string[], now
     .bind(JSON.stringify(objectKeys), nowMs);
 }
 
-/** Forgets keys whose objects R2 deleted before: no request that knew them can still be on its way. */
-export function deleteTombstones(db: D1Database, beforeMs: number): D1PreparedStatement {
-  return db.prepare("DELETE FROM garbage WHERE deleted_at < ?1").bind(beforeMs);
+/** Forgets at most `limit` keys whose objects R2 deleted before: no request that knew them can still be on its way. */
+export function deleteTombstones(db: D1Database, beforeMs: number, limit: number): D1PreparedStatement {
+  return db
+    .prepare("DELETE FROM garbage WHERE object_key IN (SELECT object_key FROM garbage WHERE deleted_at < ?1 LIMIT ?2)")
+    .bind(beforeMs, limit);
 }

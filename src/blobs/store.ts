@@ -43,11 +43,14 @@ export function insertBlob(
   uploadId: string | null,
   nowMs: number,
 ): D1PreparedStatement[] {
-  const ended = uploadId === null ? "?1 IS NULL" : "EXISTS (SELECT 1 FROM upload_states WHERE id = ?1 AND digest = ?2)";
+  const ended =
+    uploadId === null
+      ? "?1 IS NULL AND ?2 IS NOT NULL"
+      : "EXISTS (SELECT 1 FROM upload_states WHERE id = ?1 AND digest = ?2)";
   return [
     db
-      .prepare("INSERT INTO repositories (name, created_at) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING")
-      .bind(blob.repository, nowMs),
+      .prepare(`INSERT INTO repositories (name, created_at) SELECT ?3, ?4 WHERE ${ended} ON CONFLICT (name) DO NOTHING`)
+      .bind(uploadId, blob.digest, blob.repository, nowMs),
     db
       .prepare(
         `INSERT INTO blobs (digest, size, object_key, created_at)
@@ -129,9 +132,10 @@ export function unlinkBlob(
   return [
     db
       .prepare(
-        `UPDATE blobs SET suspect_at = ?3 WHERE digest = ?2 AND id IN (
-           SELECT member.blob_id FROM repository_blobs AS member
-           JOIN repositories ON repositories.id = member.repository_id WHERE repositories.name = ?1)`,
+        `UPDATE blobs SET suspect_at = ?3 WHERE digest = ?2 AND EXISTS (
+           SELECT 1 FROM repositories JOIN repository_blobs AS member
+             ON member.repository_id = repositories.id AND member.blob_id = blobs.id
+           WHERE repositories.name = ?1)`,
       )
       .bind(repository, digest, nowMs),
     db

@@ -40,6 +40,8 @@ export function insertEvent(
     .bind(...onlyIf.values, ...values);
 }
 
-export function deleteEventsBefore(db: D1Database, beforeMs: number): D1PreparedStatement {
-  return db.prepare("DELETE FROM events WHERE created_at < ?1").bind(beforeMs);
+export function deleteEventsBefore(db: D1Database, beforeMs: number, limit: number): D1PreparedStatement {
+  return db
+    .prepare("DELETE FROM events WHERE id IN (SELECT id FROM events WHERE created_at < ?1 LIMIT ?2)")
+    .bind(beforeMs, limit);
 }

@@ -1,4 +1,4 @@
-import { BODY_BUDGET_BYTES, WAIT_HEARTBEAT_MS, WAIT_SILENCE_MS } from "../limits.ts";
+import { LARGE_BODIES_BYTES, SMALL_BODIES_BYTES, WAIT_HEARTBEAT_MS, WAIT_SILENCE_MS } from "../limits.ts";
 
 interface Waiter {
   readonly bytes: number;
@@ -33,15 +33,23 @@ export class BodyBudget {
 
   /** Holds `bytes` (at most the whole budget) while `work` runs. First come, first served. */
   async hold<T>(bytes: number, work: () => Promise<T>): Promise<T> {
-    if (bytes > this.totalBytes) throw new RangeError("a body buffer larger than the whole budget");
-    if (this.#waiting.length > 0 || this.#heldBytes + bytes > this.totalBytes) await this.#turn(bytes);
-    else this.#take(bytes);
+    const giveBack = await this.take(bytes);
     try {
       return await work();
     } finally {
+      giveBack();
+    }
+  }
+
+  /** Takes `bytes`, waiting for its turn. @returns what gives them back, to be called once */
+  async take(bytes: number): Promise<() => void> {
+    if (bytes > this.totalBytes) throw new RangeError("a body buffer larger than the whole budget");
+    if (this.#waiting.length > 0 || this.#heldBytes + bytes > this.totalBytes) await this.#turn(bytes);
+    else this.#take(bytes);
+    return () => {
       this.#heldBytes -= bytes;
       this.#wakeNext();
-    }
+    };
   }
 
   #take(bytes: number): void {
@@ -86,5 +94,33 @@ export class BodyBudget {
   }
 }
 
-/** The budget of this isolate. */
-export const bodyBudget = new BodyBudget(BODY_BUDGET_BYTES);
+/** Room in a budget for one body, taken when it turns out to be needed, and given back whether it was or not. */
+export class BodyRoom {
+  readonly #budget: BodyBudget;
+  #giveBack: (() => void) | null = null;
+
+  constructor(budget: BodyBudget) {
+    this.#budget = budget;
+  }
+
+  /** To be called once. */
+  async take(bytes: number): Promise<void> {
+    this.#giveBack = await this.#budget.take(bytes);
+  }
+
+  giveBack(): void {
+    this.#giveBack?.();
+    this.#giveBack = null;
+  }
+}
+
+/**
+ * The budgets of this isolate. Whoever holds of the large one waits for nothing, and nobody waits for the small one while
+ * holding of the large: so a chain of waiting always ends at somebody who reads on.
+ */
+export const bodyBudget = {
+  /** for a body as long as it is small: SMALL_BODY_BYTES each */
+  small: new BodyBudget(SMALL_BODIES_BYTES),
+  /** for what a body needs besides, once it has grown */
+  large: new BodyBudget(LARGE_BODIES_BYTES),
+} as const;

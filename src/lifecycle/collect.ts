@@ -3,7 +3,7 @@ import { firstKeyAt, type KeyPrefix, keyPrefixes } from "../blobs/keys.ts";
 import { deleteEventsBefore } from "../events/outbox.ts";
 import {
   COLLECTOR_STEP_ROWS,
-  COLLECTOR_STEPS_MAX,
+  COLLECTOR_STEPS_PER_KIND,
   EVENT_RETENTION_SECONDS,
   SWEEP_MARGIN_SECONDS,
   TOMBSTONE_SECONDS,
@@ -29,9 +29,8 @@ export type CollectStep = () => Promise<boolean>;
  */
 export async function collect(env: Env, options: CollectOptions): Promise<void> {
   if (!options.sweep && !(await hasWork(env.DB, options))) return;
-  let steps = 0;
   for (const step of collectSteps(env, options)) {
-    while (await step()) if (++steps >= COLLECTOR_STEPS_MAX) return;
+    for (let steps = 0; steps < COLLECTOR_STEPS_PER_KIND; steps++) if (!(await step())) break;
   }
 }
 
@@ -163,10 +162,10 @@ async function sweep(env: Pick<Env, "DB" | "BLOBS">, prefix: KeyPrefix, options:
 }
 
 async function prune(db: D1Database, options: CollectOptions): Promise<boolean> {
-  await db.batch([
-    deleteUploadStates(db, options.nowMs - 2 * options.uploadTtlSeconds * 1000),
-    deleteTombstones(db, options.nowMs - TOMBSTONE_SECONDS * 1000),
-    deleteEventsBefore(db, options.nowMs - EVENT_RETENTION_SECONDS * 1000),
+  const results = await db.batch([
+    deleteUploadStates(db, options.nowMs - 2 * options.uploadTtlSeconds * 1000, COLLECTOR_STEP_ROWS),
+    deleteTombstones(db, options.nowMs - TOMBSTONE_SECONDS * 1000, COLLECTOR_STEP_ROWS),
+    deleteEventsBefore(db, options.nowMs - EVENT_RETENTION_SECONDS * 1000, COLLECTOR_STEP_ROWS),
   ]);
-  return false;
+  return results.some((result) => result.meta.changes >= COLLECTOR_STEP_ROWS);
 }

@@ -3,7 +3,7 @@ import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
 import { configOf, matchesPattern } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
-import { withBoundedBody } from "../http/body.ts";
+import { withManifestBody } from "../http/body.ts";
 import { etagOf, isNotModified } from "../http/conditional.ts";
 import { warningHeader } from "../http/warning.ts";
 import { MANIFEST_MAX_BYTES, TAGS_PER_PUT_MAX } from "../limits.ts";
@@ -43,7 +43,7 @@ manifests.get(manifest, access("pull"), async (c) => {
 manifests.put(manifest, access("push"), async (c) => {
   const reference = parseReference(c.req.param("reference"));
   const tags = tagsOf(c, reference);
-  const answer = await withBoundedBody(c, MANIFEST_MAX_BYTES, async (bytes) => {
+  const answer = await withManifestBody(c, async (bytes) => {
     const digest = digestOf(bytes, reference);
     const parsed = parseManifest(bytes, mediaTypeOfHeader(c.req.header("content-type")));
     const warnings = await putManifest(c.env, {

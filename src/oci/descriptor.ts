@@ -7,9 +7,9 @@ export const descriptorSchema = z.looseObject({
   mediaType: z.string().refine(isMediaType, "is not a media type of the form type/subtype"),
   digest: z.string().refine(isDigest, "is not a sha256 or sha512 digest"),
   size: z.int("is not a whole number").nonnegative("is negative"),
-  data: z.base64("is not base64").optional(),
-  annotations: z.record(z.string(), z.string()).optional(),
-  artifactType: z.string().optional(),
+  data: z.base64("is not base64").nullish(),
+  annotations: z.record(z.string(), z.string()).nullish(),
+  artifactType: z.string().nullish(),
 });
 
 export type Descriptor = z.infer<typeof descriptorSchema>;

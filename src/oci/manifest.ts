@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { ARTIFACT_TYPE_MAX_CHARACTERS, MANIFEST_MAX_DEPTH } from "../limits.ts";
+import { ARTIFACT_TYPE_MAX_CHARACTERS, MANIFEST_MAX_DEPTH, MANIFEST_MAX_VALUES } from "../limits.ts";
 import { type Descriptor, descriptorSchema } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { OciError, zodReason } from "./errors.ts";
@@ -38,12 +38,21 @@ export interface Manifest {
 }
 
 const shared = {
-  mediaType: z.string().optional(),
+  mediaType: z.string().nullish(),
   // A media type by image-spec; its form is not insisted on, but it is a column, and rides in every referrers list.
-  artifactType: z.string().max(ARTIFACT_TYPE_MAX_CHARACTERS).optional(),
-  annotations: z.record(z.string(), z.string()).optional(),
+  artifactType: z.string().max(ARTIFACT_TYPE_MAX_CHARACTERS).nullish(),
+  annotations: z.record(z.string(), z.string()).nullish(),
   subject: descriptorSchema.nullish(),
 };
+
+/** Of a list that may be anything, the entries that are descriptors. */
+const readableDescriptors = z.unknown().transform((value) => {
+  const entries: readonly unknown[] = Array.isArray(value) ? value : [];
+  return entries.flatMap((entry) => {
+    const parsed = descriptorSchema.safeParse(entry);
+    return parsed.success ? [parsed.data] : [];
+  });
+});
 
 const schemas = {
   image: z.looseObject({
@@ -62,17 +71,17 @@ const schemas = {
   custom: z.looseObject({
     ...shared,
     config: descriptorSchema.nullish().catch(undefined),
-    layers: z.array(descriptorSchema).nullish().catch(undefined),
-    blobs: z.array(descriptorSchema).nullish().catch(undefined),
-    manifests: z.array(descriptorSchema).nullish().catch(undefined),
+    layers: readableDescriptors,
+    blobs: readableDescriptors,
+    manifests: readableDescriptors,
   }),
 } satisfies Record<ManifestKind, z.ZodType>;
 
 /** Every field that any kind has, so that one walk collects the references of each. */
 interface Fields {
-  readonly mediaType?: string | undefined;
-  readonly artifactType?: string | undefined;
-  readonly annotations?: Record<string, string> | undefined;
+  readonly mediaType?: string | null | undefined;
+  readonly artifactType?: string | null | undefined;
+  readonly annotations?: Record<string, string> | null | undefined;
   readonly subject?: Descriptor | null | undefined;
   readonly config?: Descriptor | null | undefined;
   readonly layers?: readonly Descriptor[] | null | undefined;
@@ -87,7 +96,7 @@ interface Fields {
  */
 export function parseManifest(bytes: Uint8Array, headerType: string): Manifest {
   const { text, readable } = decode(bytes);
-  refuseDeepNesting(readable);
+  refuseUnreadable(readable);
   const json = parseObject(readable);
   const mediaType = agreeOnMediaType(json, headerType);
   const kind = manifestKind(mediaType);
@@ -96,9 +105,11 @@ export function parseManifest(bytes: Uint8Array, headerType: string): Manifest {
 
   const warnings: string[] = [];
   if (kind === "custom") {
-    warnings.push(`media type ${mediaType} is not one that this registry knows; it is stored as it is`);
+    warnings.push(
+      `media type ${mediaType} is not one that this registry knows: what its config, layers, blobs and manifests name is kept`,
+    );
   }
-  if (fields.mediaType === undefined && kind !== "artifact") {
+  if ((fields.mediaType ?? undefined) === undefined && kind !== "artifact") {
     warnings.push("the manifest has no mediaType field; clients then rely on the Content-Type header alone");
   }
   if (text === null) warnings.push("the manifest is not valid UTF-8, which RFC 8259 asks of JSON");
@@ -142,7 +153,7 @@ function parseObject(text: string): Readonly<Record<string, unknown>> {
 }
 
 function agreeOnMediaType(json: Readonly<Record<string, unknown>>, headerType: string): string {
-  const field = json["mediaType"];
+  const field = json["mediaType"] ?? undefined;
   if (field !== undefined && typeof field !== "string") {
     throw new OciError("MANIFEST_INVALID", "mediaType: is not a string");
   }
@@ -215,23 +226,31 @@ function referencesOf(fields: Fields): readonly ManifestReference[] {
   return [...found.values()];
 }
 
-/** JSON of thousands of open brackets is cheap to send and costs every later reader its stack. */
-function refuseDeepNesting(text: string): void {
+/** JSON of thousands of brackets is cheap to send, and costs every later reader its stack and its memory. */
+function refuseUnreadable(text: string): void {
   let depth = 0;
+  let values = 0;
   let inString = false;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
     if (inString) {
-      if (code === 0x5c) at++;
-      else if (code === 0x22) inString = false;
-    } else if (code === 0x22) inString = true;
-    else if (code === 0x7b || code === 0x5b) {
-      if (++depth > MANIFEST_MAX_DEPTH) {
-        throw new OciError("MANIFEST_INVALID", `the manifest nests deeper than ${String(MANIFEST_MAX_DEPTH)} levels`);
-      }
-    } else if (code === 0x7d || code === 0x5d) depth--;
+      if (code === BACKSLASH) at++;
+      else if (code === QUOTE) inString = false;
+    } else if (code === QUOTE) inString = true;
+    else if (code === COMMA) values++;
+    else if (code === BRACE || code === BRACKET) {
+      depth++;
+      values++;
+    } else if (code === END_BRACE || code === END_BRACKET) depth--;
+    if (depth > MANIFEST_MAX_DEPTH || values > MANIFEST_MAX_VALUES) {
+      const bounds = `${String(MANIFEST_MAX_DEPTH)} levels deep, or has more than ${String(MANIFEST_MAX_VALUES)} values`;
+      throw new OciError("MANIFEST_INVALID", `the manifest is nested more than ${bounds}`);
+    }
   }
 }
+
+const [QUOTE, COMMA, BACKSLASH] = [0x22, 0x2c, 0x5c];
+const [BRACE, END_BRACE, BRACKET, END_BRACKET] = [0x7b, 0x7d, 0x5b, 0x5d];
 
 /** The entry of a manifest in a referrers list: distribution-spec v1.1.1 end-12a. */
 export function referrerDescriptor(

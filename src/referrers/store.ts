@@ -1,4 +1,4 @@
-import { REFERRERS_SLICE_BYTES, REFERRERS_SLICES_PER_PAGE } from "../limits.ts";
+import { REFERRERS_PER_PAGE_MAX, REFERRERS_SLICE_BYTES, REFERRERS_SLICES_PER_PAGE } from "../limits.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 
@@ -61,16 +61,20 @@ async function listManyReferrers(
   artifactType: string | null,
   after: number,
 ): Promise<ReferrersPage> {
+  // The numbers stand in the text: bound ones arrive as REAL, and a division by them makes a slice of every row.
+  const slices = String(REFERRERS_SLICES_PER_PAGE);
   const { results } = await db
     .prepare(
-      `SELECT slice, iif(slice < ?6, group_concat(descriptor, ','), NULL) AS descriptors, max(id) AS lastId FROM (
-         SELECT id, descriptor, min(?6, sum(octet_length(descriptor) + 1) OVER (ORDER BY id) / ?5) AS slice
+      `SELECT slice, group_concat(iif(slice < ${slices}, descriptor, NULL), ',') AS descriptors, max(id) AS lastId FROM (
+         SELECT id, descriptor,
+                min(${slices}, sum(octet_length(descriptor) + 1) OVER (ORDER BY id) / ${String(REFERRERS_SLICE_BYTES)}) AS slice
          FROM (SELECT manifests.id AS id, descriptor FROM repositories JOIN manifests
-               ON repository_id = repositories.id AND subject = ?2 AND manifests.id > ?3
-               WHERE name = ?1 AND (?4 IS NULL OR artifact_type = ?4)))
+                 ON repository_id = repositories.id AND subject = ?2 AND manifests.id > ?3
+               WHERE name = ?1 AND (?4 IS NULL OR artifact_type = ?4)
+               ORDER BY manifests.id LIMIT ${String(REFERRERS_PER_PAGE_MAX)}))
        GROUP BY slice ORDER BY slice`,
     )
-    .bind(repository, subject, after, artifactType, REFERRERS_SLICE_BYTES, REFERRERS_SLICES_PER_PAGE)
+    .bind(repository, subject, after, artifactType)
     .all<SliceRow>();
   const page = results.filter((row) => row.slice < REFERRERS_SLICES_PER_PAGE);
   return {

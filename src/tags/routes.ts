@@ -3,6 +3,7 @@ import { access } from "../access/access.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { json } from "../http/text.ts";
 import { nextLink, pageQuery } from "../http/page.ts";
+import { TAGS_PAGE_MAX } from "../limits.ts";
 import { OciError } from "../oci/errors.ts";
 import { listTags } from "./store.ts";
 
@@ -11,7 +12,7 @@ export const tags = new Hono<RepositoryEnv>();
 /** end-8a, end-8b: distribution-spec v1.1.1 «Listing Tags»; in byte order, which main allows by name. D1: 1. */
 tags.get("/v2/:name{.+}/tags/list", access("pull"), async (c) => {
   const name = c.var.repository;
-  const { limit, last } = pageQuery(c);
+  const { limit, last } = pageQuery(c, TAGS_PAGE_MAX);
   const found = await listTags(c.env.DB, name, last, limit + 1);
   if (found === null) throw new OciError("NAME_UNKNOWN", { reason: "no such repository", name });
   const page = found.slice(0, limit);

@@ -15,7 +15,8 @@ export async function appendSession(
   chunk: Chunk,
 ): Promise<{ readonly kind: "appended"; readonly offset: number } | Conflict> {
   const chunked = chunk.range === null ? null : chunk.lengthBytes;
-  using answer = await env.UPLOADS.getByName(location.id).open({
+  const session = env.UPLOADS.getByName(location.id);
+  using answer = await session.open({
     start: chunk.range?.start ?? null,
     purpose: "append",
     hasBytes: chunk.lengthBytes !== 0,
@@ -35,7 +36,11 @@ export async function appendSession(
       throw unknownUpload();
     }
     const ledger = await appendChunk(env.BLOBS, answer, chunk, location.algorithm ?? "sha256", "release");
-    if (ledger === null) return { kind: "conflict", offset: answer.ledger.offset };
+    if (ledger === null) {
+      const status = await session.status();
+      if (status.kind !== "open") throw unknownUpload();
+      return { kind: "conflict", offset: status.offset };
+    }
     return { kind: "appended", offset: ledger.offset };
   } catch (error) {
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.

@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import { newKey } from "../blobs/keys.ts";
-import { bodyBudget } from "../http/body-budget.ts";
+import { bodyBudget, BodyRoom } from "../http/body-budget.ts";
+import { BodyBroken } from "../http/body-reader.ts";
 import type { ByteRange } from "../http/range.ts";
-import { READ_BYTES } from "../limits.ts";
+import { READ_BYTES, SMALL_BODY_BYTES } from "../limits.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
-import { BodyBroken, LeaseLost, PartWriter } from "./part-writer.ts";
+import { LeaseLost, PartWriter } from "./part-writer.ts";
 import type { Lease } from "./lease.ts";
 import type { AfterEnd, ContentHash, Ledger, Progress } from "./ledger.ts";
 
@@ -51,39 +52,66 @@ export async function appendChunk(
   const { ledger, lease } = grant;
   if (chunk.lengthBytes === 0 && !tailAtRisk(grant)) return (await lease.recordEnd(null, then)) ? ledger : null;
   const prefixBytes = ledger.multipart === null ? ledger.offset : ledger.tailBytes;
-  const needed = prefixBytes + (chunk.lengthBytes ?? ledger.partBytes);
-  return bodyBudget.hold(Math.min(ledger.partBytes, needed) + READ_BYTES, async () => {
-    // Bytes that follow others would need a hash that can be carried from one request to the next: README.md says why
-    // there is none. A first request is hashed as it streams, and nearly always is the only one.
-    const hash = ledger.offset === 0 ? createHash(algorithm) : null;
-    const writer = new PartWriter({
-      bucket,
-      partBytes: ledger.partBytes,
-      multipart: ledger.multipart,
-      nextPart: ledger.nextPart,
-      prefix: await prefixOf(bucket, grant),
-      hash,
-      expectedBytes: chunk.lengthBytes,
-      onPart: async (part, multipart) => lease.recordPart(part, multipart),
-    });
-    const broken = await consume(writer, chunk);
-    if (broken === "lost") return null;
-    const contentHash = hash === null ? null : { algorithm, hex: hash.digest("hex") };
-    const recorded = await recordEnd(bucket, grant, writer, contentHash, broken === "broken" ? "release" : then);
-    if (broken === "broken") throw brokenOff(writer.newBytes);
-    return recorded;
+  return bodyBudget.small.hold(SMALL_BODY_BYTES, async () => {
+    const room = new BodyRoom(bodyBudget.large);
+    try {
+      // A prefix is there twice while it is copied behind its other half.
+      const isLarge = prefixBytes > SMALL_BODY_BYTES - READ_BYTES;
+      if (isLarge) await room.take(ledger.partBytes + prefixBytes);
+      return await appendHeld(bucket, grant, chunk, algorithm, then, async () => room.take(ledger.partBytes));
+    } finally {
+      room.giveBack();
+    }
   });
 }
 
-async function consume(writer: PartWriter, chunk: Chunk): Promise<"whole" | "broken" | "lost"> {
+async function appendHeld(
+  bucket: R2Bucket,
+  grant: Grant,
+  chunk: Chunk,
+  algorithm: DigestAlgorithm,
+  then: AfterEnd,
+  onGrow: () => Promise<void>,
+): Promise<Ledger | null> {
+  const { ledger, lease } = grant;
+  // Bytes that follow others would need a hash that can be carried from one request to the next: README.md says why
+  // there is none. A first request is hashed as it streams, and nearly always is the only one.
+  const hash = ledger.offset === 0 ? createHash(algorithm) : null;
+  const writer = new PartWriter({
+    bucket,
+    partBytes: ledger.partBytes,
+    multipart: ledger.multipart,
+    nextPart: ledger.nextPart,
+    prefix: await prefixOf(bucket, grant),
+    hash,
+    expectedBytes: chunk.lengthBytes,
+    onPart: async (part, multipart) => lease.recordPart(part, multipart),
+    onGrow,
+  });
+  try {
+    const broken = await consume(writer, chunk);
+    const contentHash = hash === null ? null : { algorithm, hex: hash.digest("hex") };
+    const recorded = await recordEnd(bucket, grant, writer, contentHash, broken ? "release" : then);
+    if (broken) throw brokenOff(writer.newBytes);
+    if (recorded === null) await writer.abandon();
+    return recorded;
+  } catch (error) {
+    // Parts that the ledger never came to know would stay in R2, listed nowhere.
+    await writer.abandon();
+    if (error instanceof LeaseLost) return null;
+    throw error;
+  }
+}
+
+/** @returns whether the body broke off */
+async function consume(writer: PartWriter, chunk: Chunk): Promise<boolean> {
   const limitBytes = chunk.range === null ? Number.POSITIVE_INFINITY : chunk.range.end - chunk.range.start + 1;
   try {
     const fits = chunk.body === null || (await writer.consume(chunk.body, limitBytes));
     if (!fits || (chunk.range !== null && writer.newBytes !== limitBytes)) throw wrongLength(limitBytes);
-    return "whole";
+    return false;
   } catch (error) {
-    if (error instanceof LeaseLost) return "lost";
-    if (error instanceof BodyBroken) return "broken";
+    if (error instanceof BodyBroken) return true;
     throw error;
   }
 }

@@ -34,7 +34,9 @@ export interface Ledger {
   readonly supersededKey: string | null;
   /** bytes of the last part where it is shorter than `partBytes`; they are in the session too */
   readonly tailBytes: number;
-  /** number for the next part; that of the tail while there is one */
+  /** number of the short last part, null where there is none */
+  readonly tailPart: number | null;
+  /** number for the next part: that of the tail, unless a silent holder may still be writing to it */
   readonly nextPart: number;
   /** of all bytes; null where they came in more than one request */
   readonly hash: ContentHash | null;

@@ -1,5 +1,6 @@
 import type { Hash } from "node:crypto";
-import { PARTS_MAX, READ_BYTES } from "../limits.ts";
+import { BodyReader } from "../http/body-reader.ts";
+import { PARTS_MAX, READ_BYTES, SMALL_BODY_BYTES } from "../limits.ts";
 import { OciError } from "../oci/errors.ts";
 import { newKey } from "../blobs/keys.ts";
 import type { Multipart, Part } from "./ledger.ts";
@@ -7,11 +8,6 @@ import type { Multipart, Part } from "./ledger.ts";
 /** Another request took the session over: what this one sent since is not part of the upload. */
 export class LeaseLost extends Error {
   override readonly name = "LeaseLost";
-}
-
-/** The client went away, or its connection broke, before the body's end. */
-export class BodyBroken extends Error {
-  override readonly name = "BodyBroken";
 }
 
 export interface PartWriterStart {
@@ -29,6 +25,8 @@ export interface PartWriterStart {
   readonly expectedBytes: number | null;
   /** called when R2 has a part; false: the lease is lost */
   readonly onPart: (part: Part, multipart: Multipart) => Promise<boolean>;
+  /** called once, before the buffer grows past what a small body may hold */
+  readonly onGrow: () => Promise<void>;
 }
 
 /**
@@ -36,24 +34,27 @@ export interface PartWriterStart {
  * after the last whole part stay in `tail`, for the caller to put where they belong.
  *
  * A part is sent only when a byte after it has come: a blob that fits one part is one `put`, not an upload of parts.
- * Reads go to a small buffer and are copied, since a read that fails (the client is gone) takes its buffer with it; the
- * copy costs nothing beside R2, and the bytes before the break are kept.
  */
 export class PartWriter {
-  readonly #start: PartWriterStart;
+  readonly #start: Omit<PartWriterStart, "prefix">;
   #buffer: Uint8Array;
   #filled: number;
+  #grown: boolean;
   #multipart: Multipart | null;
+  #isRecorded: boolean;
   #nextPart: number;
   #newBytes = 0;
 
-  constructor(start: PartWriterStart) {
+  constructor({ prefix, ...start }: PartWriterStart) {
     this.#start = start;
-    const wanted = start.prefix.byteLength + (start.expectedBytes ?? READ_BYTES);
-    this.#buffer = new Uint8Array(Math.min(start.partBytes, Math.max(wanted, 1)));
-    this.#buffer.set(start.prefix);
-    this.#filled = start.prefix.byteLength;
+    const wanted = prefix.byteLength + Math.min(start.expectedBytes ?? READ_BYTES, SMALL_BODY_BYTES - READ_BYTES);
+    this.#buffer = new Uint8Array(Math.min(start.partBytes, wanted));
+    this.#buffer.set(prefix);
+    this.#filled = prefix.byteLength;
+    // Who brings a large prefix has taken the room for it.
+    this.#grown = prefix.byteLength > SMALL_BODY_BYTES - READ_BYTES;
     this.#multipart = start.multipart;
+    this.#isRecorded = start.multipart !== null;
     this.#nextPart = start.nextPart;
   }
 
@@ -82,23 +83,21 @@ export class PartWriter {
    * @throws LeaseLost; BodyBroken, and then `tail` holds what came before
    */
   async consume(body: ReadableStream<Uint8Array>, limitBytes: number): Promise<boolean> {
-    const reader = body.getReader({ mode: "byob" });
-    let scratch = new ArrayBuffer(READ_BYTES);
-    for (;;) {
-      const { value } = await reader.readAtLeast(READ_BYTES, new Uint8Array(scratch)).catch((error: unknown) => {
-        throw new BodyBroken("the request's body broke off", { cause: error });
-      });
-      if (value === undefined || value.byteLength === 0) break;
-      if (this.#newBytes + value.byteLength > limitBytes) {
-        reader.releaseLock();
+    const reader = new BodyReader(body);
+    for (let piece = await reader.next(); piece !== null; piece = await reader.next()) {
+      if (this.#newBytes + piece.byteLength > limitBytes) {
+        reader.release();
         return false;
       }
-      await this.#take(value);
-      // The end of the stream is a short read.
-      if (value.byteLength < READ_BYTES) break;
-      scratch = value.buffer;
+      await this.#take(piece);
     }
     return true;
+  }
+
+  /** Gives up an upload of parts that this writer began and nobody else knows of. */
+  async abandon(): Promise<void> {
+    if (this.#multipart === null || this.#isRecorded) return;
+    await this.#start.bucket.resumeMultipartUpload(this.#multipart.objectKey, this.#multipart.uploadId).abort();
   }
 
   /** Sends the tail as the last part; a later chunk sends it again, longer, under the same number. */
@@ -113,18 +112,25 @@ export class PartWriter {
     while (at < bytes.byteLength) {
       if (this.#filled === this.#start.partBytes) await this.#sendWholePart();
       const length = Math.min(bytes.byteLength - at, this.#start.partBytes - this.#filled);
-      this.#makeRoom(length);
+      await this.#makeRoom(length);
       this.#buffer.set(bytes.subarray(at, at + length), this.#filled);
       this.#filled += length;
       at += length;
     }
   }
 
-  /** Grows by doubling: most bodies of unknown length are far smaller than a part. */
-  #makeRoom(length: number): void {
+  /** Grows by doubling, and then to a whole part: most bodies of unknown length are far smaller. */
+  async #makeRoom(length: number): Promise<void> {
     const needed = this.#filled + length;
     if (needed <= this.#buffer.byteLength) return;
-    const grown = new Uint8Array(Math.min(this.#start.partBytes, Math.max(needed, this.#buffer.byteLength * 2)));
+    if (!this.#grown && needed > SMALL_BODY_BYTES - READ_BYTES) {
+      await this.#start.onGrow();
+      this.#grown = true;
+    }
+    const expected = this.#grown ? (this.#start.expectedBytes ?? 0) : 0;
+    const grown = new Uint8Array(
+      Math.min(this.#start.partBytes, Math.max(needed, this.#buffer.byteLength * 2, expected)),
+    );
     grown.set(this.tail);
     this.#buffer = grown;
   }
@@ -134,6 +140,7 @@ export class PartWriter {
     this.#nextPart++;
     this.#filled = 0;
     if (this.#multipart === null || !(await this.#start.onPart(part, this.#multipart))) throw new LeaseLost();
+    this.#isRecorded = true;
   }
 
   async #send(bytes: Uint8Array): Promise<Part> {

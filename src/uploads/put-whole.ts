@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { newKey } from "../blobs/keys.ts";
-import { bodyBudget } from "../http/body-budget.ts";
-import { PART_BYTES, READ_BYTES, SINGLE_PUT_MAX_BYTES } from "../limits.ts";
+import { bodyBudget, BodyRoom } from "../http/body-budget.ts";
+import { BodyBroken } from "../http/body-reader.ts";
+import { PART_BYTES, SINGLE_PUT_MAX_BYTES, SMALL_BODY_BYTES } from "../limits.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
-import { BodyBroken, PartWriter } from "./part-writer.ts";
+import { PartWriter } from "./part-writer.ts";
 import type { Part } from "./ledger.ts";
 
 export interface StoredBlob {
@@ -37,7 +38,8 @@ async function putUnknownLength(
   body: ReadableStream<Uint8Array>,
   digest: Digest,
 ): Promise<StoredBlob> {
-  return bodyBudget.hold(PART_BYTES + READ_BYTES, async () => {
+  return bodyBudget.small.hold(SMALL_BODY_BYTES, async () => {
+    const room = new BodyRoom(bodyBudget.large);
     const hash = createHash(digestAlgorithm(digest));
     const parts: Part[] = [];
     const writer = new PartWriter({
@@ -52,6 +54,7 @@ async function putUnknownLength(
         parts.push(part);
         return true;
       },
+      onGrow: async () => room.take(PART_BYTES),
     });
     try {
       await writer.consume(body, Number.POSITIVE_INFINITY);
@@ -70,6 +73,8 @@ async function putUnknownLength(
         await bucket.resumeMultipartUpload(writer.multipart.objectKey, writer.multipart.uploadId).abort();
       }
       throw error instanceof BodyBroken ? bodyBroken() : error;
+    } finally {
+      room.giveBack();
     }
   });
 }

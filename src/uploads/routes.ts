@@ -87,6 +87,13 @@ uploads.put(session, access("push"), async (c) => {
   const stored = await putWhole(c.env.BLOBS, chunk.body, chunk.lengthBytes, digest).catch((error: unknown) =>
     explainMismatch(c, location, digest, error),
   );
+  if (chunk.range !== null && stored.size !== chunk.range.end + 1) {
+    await c.env.BLOBS.delete(stored.objectKey);
+    throw new OciError("SIZE_INVALID", {
+      reason: "the blob is not as long as its Content-Range says",
+      size: stored.size,
+    });
+  }
   const state = await commitUpload(c.env.DB, { repository: c.var.repository, digest, ...stored }, location.id);
   return finishAgain(c, location, digest, null, state);
 });

@@ -70,9 +70,10 @@ export class UploadSession extends DurableObject<Env> {
     this.#lease = lease;
     // One call fewer for the empty final PUT. A tail at risk is sent again first.
     const seals = request.purpose === "finish" && !request.hasBytes && !(tookOver && ledger.tailBytes > 0);
-    const sealed = ledger.sealed || seals;
-    if (seals) this.#write({ ...ledger, sealed });
-    return { kind: "granted", ledger: { ...ledger, nextPart, sealed }, lease, tookOver };
+    const granted = { ...ledger, nextPart, sealed: ledger.sealed || seals };
+    // A number that was left out stays out: the one who takes over next must not be given it either.
+    if (tookOver || seals) this.#write(granted);
+    return { kind: "granted", ledger: granted, lease, tookOver };
   }
 
   /** end-13. `absent`: no chunk has made the session. */
@@ -101,7 +102,8 @@ export class UploadSession extends DurableObject<Env> {
       return;
     }
     this.#lease = null;
-    await this.#discard();
+    // Those of a cancelled session once more: its first try may have failed.
+    if (ledger !== null && ledger.end?.kind !== "finished") await this.#removeBytes(ledger);
     await this.ctx.storage.deleteAll();
   }
 
@@ -120,6 +122,7 @@ export class UploadSession extends DurableObject<Env> {
       objectKey: null,
       supersededKey: null,
       tailBytes: 0,
+      tailPart: null,
       nextPart: 1,
       hash: null,
       sealed: false,
@@ -163,6 +166,7 @@ export class UploadSession extends DurableObject<Env> {
         objectKey: null,
         supersededKey: ledger.objectKey ?? ledger.supersededKey,
         tailBytes: 0,
+        tailPart: null,
         nextPart: part.number + 1,
         hash: null,
       });
@@ -193,7 +197,8 @@ export class UploadSession extends DurableObject<Env> {
     this.ctx.storage.transactionSync(() => {
       this.#dropTail(ledger);
       if (progress.tail !== null) this.#putTail(progress.tail.part, progress.tail.bytes ?? new Uint8Array(0));
-      this.#write({ ...ledger, ...progress.ledger, supersededKey: null, sealed });
+      const tailPart = progress.ledger.tailBytes > 0 ? (progress.tail?.part.number ?? null) : null;
+      this.#write({ ...ledger, ...progress.ledger, tailPart, supersededKey: null, sealed });
     });
     const superseded = ledger.objectKey ?? ledger.supersededKey;
     if (superseded !== null) await this.env.BLOBS.delete(superseded);
@@ -201,7 +206,7 @@ export class UploadSession extends DurableObject<Env> {
 
   /** A part that takes the tail in may have another number: the tail's own is no part of the object any more. */
   #dropTail(ledger: Ledger): void {
-    if (ledger.tailBytes > 0) this.ctx.storage.sql.exec("DELETE FROM parts WHERE number = ?", ledger.nextPart);
+    if (ledger.tailPart !== null) this.ctx.storage.sql.exec("DELETE FROM parts WHERE number = ?", ledger.tailPart);
     this.ctx.storage.sql.exec("DELETE FROM tail");
   }
 
@@ -238,15 +243,22 @@ export class UploadSession extends DurableObject<Env> {
     if (ledger.supersededKey !== null) this.ctx.waitUntil(this.env.BLOBS.delete(ledger.supersededKey));
   }
 
+  /** Ends the session before anything is awaited, so that no request is let in while its bytes go. */
   async #discard(): Promise<void> {
     const ledger = this.#ledger();
     if (ledger === null || ledger.end !== null) return;
+    this.#end({ kind: "cancelled" });
+    await this.#removeBytes(ledger);
+  }
+
+  /** Safe to repeat. */
+  async #removeBytes(ledger: Ledger): Promise<void> {
     if (ledger.multipart !== null) {
-      // Fails where the upload was completed, by a final PUT that did not reach its rows: the object goes below.
+      // Fails where the upload was completed, by a final PUT that did not reach its rows, or was aborted before.
       await this.env.BLOBS.resumeMultipartUpload(ledger.multipart.objectKey, ledger.multipart.uploadId)
         .abort()
         .catch((error: unknown) => {
-          if (!ledger.sealed) throw error;
+          if (!ledger.sealed && ledger.end === null) throw error;
         });
     }
     const objectKey = ledger.multipart?.objectKey ?? ledger.objectKey;
@@ -256,6 +268,5 @@ export class UploadSession extends DurableObject<Env> {
     } else if (ledger.objectKey !== null) {
       await this.env.BLOBS.delete(ledger.objectKey);
     }
-    this.#end({ kind: "cancelled" });
   }
 }

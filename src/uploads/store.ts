@@ -36,7 +36,9 @@ export async function claimUploadState(
   return { claimed: insert?.meta.changes === 1, standing: select?.results[0] ?? state };
 }
 
-/** Forgets uploads whose POST is older than `beforeMs`: their locations have expired. */
-export function deleteUploadStates(db: D1Database, beforeMs: number): D1PreparedStatement {
-  return db.prepare("DELETE FROM upload_states WHERE id < ?1").bind(firstUploadIdAt(beforeMs));
+/** Forgets at most `limit` uploads whose POST is older than `beforeMs`: their locations have expired. */
+export function deleteUploadStates(db: D1Database, beforeMs: number, limit: number): D1PreparedStatement {
+  return db
+    .prepare("DELETE FROM upload_states WHERE id IN (SELECT id FROM upload_states WHERE id < ?1 LIMIT ?2)")
+    .bind(firstUploadIdAt(beforeMs), limit);
 }
