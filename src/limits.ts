@@ -9,8 +9,8 @@ const MIB = 1024 * KIB;
 /** Largest manifest that is accepted; distribution-spec v1.1.1 «Pushing Manifests» asks for at least 4 MiB. */
 export const MANIFEST_MAX_BYTES = 4 * MIB;
 
-/** Most values in a manifest: 4 MiB of empty objects are a million, and 85 MiB once they are read. */
-export const MANIFEST_MAX_VALUES = 250_000;
+/** Most objects and arrays in a manifest: 4 MiB of empty ones are a million, and 85 MiB once they are read. */
+export const MANIFEST_MAX_CONTAINERS = 250_000;
 
 /** Deepest nesting of arrays and objects in a manifest; no known artifact type passes 20. */
 export const MANIFEST_MAX_DEPTH = 128;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { ARTIFACT_TYPE_MAX_CHARACTERS, MANIFEST_MAX_DEPTH, MANIFEST_MAX_VALUES } from "../limits.ts";
+import { ARTIFACT_TYPE_MAX_CHARACTERS, MANIFEST_MAX_CONTAINERS, MANIFEST_MAX_DEPTH } from "../limits.ts";
 import { type Descriptor, descriptorSchema } from "./descriptor.ts";
 import type { Digest } from "./digest.ts";
 import { OciError, zodReason } from "./errors.ts";
@@ -46,13 +46,16 @@ const shared = {
 };
 
 /** Of a list that may be anything, the entries that are descriptors. */
-const readableDescriptors = z.unknown().transform((value) => {
-  const entries: readonly unknown[] = Array.isArray(value) ? value : [];
-  return entries.flatMap((entry) => {
-    const parsed = descriptorSchema.safeParse(entry);
-    return parsed.success ? [parsed.data] : [];
+const readableDescriptors = z
+  .unknown()
+  .optional()
+  .transform((value) => {
+    const entries: readonly unknown[] = Array.isArray(value) ? value : [];
+    return entries.flatMap((entry) => {
+      const parsed = descriptorSchema.safeParse(entry);
+      return parsed.success ? [parsed.data] : [];
+    });
   });
-});
 
 const schemas = {
   image: z.looseObject({
@@ -229,7 +232,7 @@ function referencesOf(fields: Fields): readonly ManifestReference[] {
 /** JSON of thousands of brackets is cheap to send, and costs every later reader its stack and its memory. */
 function refuseUnreadable(text: string): void {
   let depth = 0;
-  let values = 0;
+  let containers = 0;
   let inString = false;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
@@ -237,19 +240,24 @@ function refuseUnreadable(text: string): void {
       if (code === BACKSLASH) at++;
       else if (code === QUOTE) inString = false;
     } else if (code === QUOTE) inString = true;
-    else if (code === COMMA) values++;
     else if (code === BRACE || code === BRACKET) {
       depth++;
-      values++;
+      containers++;
     } else if (code === END_BRACE || code === END_BRACKET) depth--;
-    if (depth > MANIFEST_MAX_DEPTH || values > MANIFEST_MAX_VALUES) {
-      const bounds = `${String(MANIFEST_MAX_DEPTH)} levels deep, or has more than ${String(MANIFEST_MAX_VALUES)} values`;
-      throw new OciError("MANIFEST_INVALID", `the manifest is nested more than ${bounds}`);
+    if (depth > MANIFEST_MAX_DEPTH) {
+      throw new OciError(
+        "MANIFEST_INVALID",
+        `the manifest is nested more than ${String(MANIFEST_MAX_DEPTH)} levels deep`,
+      );
+    }
+    if (containers > MANIFEST_MAX_CONTAINERS) {
+      const most = String(MANIFEST_MAX_CONTAINERS);
+      throw new OciError("MANIFEST_INVALID", `the manifest has more than ${most} objects and arrays`);
     }
   }
 }
 
-const [QUOTE, COMMA, BACKSLASH] = [0x22, 0x2c, 0x5c];
+const [QUOTE, BACKSLASH] = [0x22, 0x5c];
 const [BRACE, END_BRACE, BRACKET, END_BRACKET] = [0x7b, 0x7d, 0x5b, 0x5d];
 
 /** The entry of a manifest in a referrers list: distribution-spec v1.1.1 end-12a. */

@@ -268,5 +268,6 @@ export class UploadSession extends DurableObject<Env> {
     } else if (ledger.objectKey !== null) {
       await this.env.BLOBS.delete(ledger.objectKey);
     }
+    if (ledger.supersededKey !== null) await this.env.BLOBS.delete(ledger.supersededKey);
   }
 }
