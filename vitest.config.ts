@@ -1,10 +1,11 @@
+import { availableParallelism } from "node:os";
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 
 /** Generous, for a busy machine: a test that waits for something that does not come has failed either way. */
 const timeouts = { testTimeout: 30_000, hookTimeout: 90_000 };
 
-/** Tests that run in workerd, beside the Worker, with wrangler.toml's bindings; each file has storage of its own. */
+/** Tests that run in workerd, beside the Worker, with wrangler.toml's bindings; each takes repository names of its own. */
 function inWorkerd(name: string): TestProjectInlineConfiguration {
   return {
     plugins: [
@@ -21,7 +22,10 @@ function inWorkerd(name: string): TestProjectInlineConfiguration {
       name,
       include: [`test/${name}/**/*.test.ts`],
       setupFiles: ["./test/support/apply-migrations.ts"],
+      // Each isolated file starts a workerd of its own, which takes longer than most of them run.
+      isolate: false,
       ...timeouts,
+      testTimeout: 60_000,
     },
   };
 }
@@ -33,6 +37,8 @@ function inNode(name: string, options: TestProjectInlineConfiguration["test"] = 
 
 export default defineConfig({
   test: {
+    // Much of what the tests do is wait for another process, or for the next minute: two cores carry three files.
+    maxWorkers: Math.max(3, availableParallelism() - 1),
     projects: [
       inWorkerd("unit"),
       inWorkerd("api"),

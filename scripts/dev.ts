@@ -40,9 +40,10 @@ async function wranglerOptions(options: Options): Promise<string[]> {
  * workerds that wrangler starts (two, and new ones at each reload) and gives the state free when it ends.
  */
 function becomeWrangler(argv: readonly string[]): void {
-  // Neither a sample of request.cf nor usage figures are worth a connection to the outside.
+  // Neither a sample of request.cf, nor usage figures, nor news of a later wrangler are worth a connection to the outside.
   process.env["CLOUDFLARE_CF_FETCH_ENABLED"] = "false";
   process.env["WRANGLER_SEND_METRICS"] = "false";
+  process.env["WRANGLER_HIDE_BANNER"] = "true";
   const require = createRequire(import.meta.url);
   const cli = require.resolve("wrangler");
   // wrangler runs its command line only as the main module, and was imported as a library above.

@@ -43,6 +43,8 @@ function askPs(pid: number): RunningProcess | null {
       execFileSync("ps", ["-o", `${field}=`, "-p", String(pid)], {
         encoding: "utf8",
         stdio: ["ignore", "pipe", "ignore"],
+        // The start is told in words, and in local time: both must be the same for whoever asks next.
+        env: { ...process.env, LC_ALL: "C", TZ: "UTC" },
       }).trim();
     return { pid, startedAt: ask("lstart"), program: ask("comm") };
   } catch {

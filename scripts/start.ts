@@ -80,6 +80,6 @@ function greeting(port: string, options: Options, project: Project): string {
 Try one of:
   docker tag alpine ${host}/demo/alpine && docker push ${host}/demo/alpine
   oras push --plain-http ${host}/demo/readme:v1 README.md:text/markdown
-  crane copy alpine ${host}/demo/alpine:latest
+  crane push image.tar ${host}/demo/image:latest
 `;
 }

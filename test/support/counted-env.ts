@@ -45,7 +45,10 @@ type Call = (args: readonly unknown[]) => unknown;
  * A proxy that hands each call of a method on, by way of `observe`. The method runs on the thing itself: the runtime's
  * own objects refuse to work on a proxy of theirs.
  */
-function observeCalls<T extends object>(target: T, observe: (method: string, call: Call, args: readonly unknown[]) => unknown): T {
+function observeCalls<T extends object>(
+  target: T,
+  observe: (method: string, call: Call, args: readonly unknown[]) => unknown,
+): T {
   return new Proxy(target, {
     get(_, property): unknown {
       const value: unknown = Reflect.get(target, property);
@@ -86,7 +89,8 @@ function countBucket(bucket: R2Bucket, count: () => void): R2Bucket {
     // Naming an upload that goes on asks R2 nothing; what is called on it then does.
     if (method === "resumeMultipartUpload") return countCalls(call(args), count);
     count();
-    if (method === "createMultipartUpload") return Promise.resolve(call(args)).then((upload) => countCalls(upload, count));
+    if (method === "createMultipartUpload")
+      return Promise.resolve(call(args)).then((upload) => countCalls(upload, count));
     return call(args);
   });
 }
@@ -94,7 +98,9 @@ function countBucket(bucket: R2Bucket, count: () => void): R2Bucket {
 const stubMakers: ReadonlySet<string> = new Set(["get", "getByName", "getExisting"]);
 
 function countNamespace(namespace: Env["UPLOADS"], count: () => void): Env["UPLOADS"] {
-  return observeCalls(namespace, (method, call, args) => (stubMakers.has(method) ? countCalls(call(args), count) : call(args)));
+  return observeCalls(namespace, (method, call, args) =>
+    stubMakers.has(method) ? countCalls(call(args), count) : call(args),
+  );
 }
 
 /** Every call of the thing's methods counts: of a multipart upload, or of a stub, whose methods are its object's. */

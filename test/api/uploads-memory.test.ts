@@ -1,0 +1,113 @@
+import { exports } from "cloudflare:workers";
+import { describe, expect, it, vi } from "vitest";
+import { bodyBudget } from "../../src/http/body-budget.ts";
+import { LARGE_BODIES_BYTES, PART_BYTES } from "../../src/limits.ts";
+import { bodyOf, digest, MIB, randomBytes, streamOf } from "../fixtures/content.ts";
+import { freshRepository, registry, serve, streamed } from "../fixtures/registry.ts";
+import { begin, beginWith } from "../fixtures/upload.ts";
+import { imageManifest, locationOf } from "../support/client.ts";
+
+function heldBytes(): number {
+  return bodyBudget.small.heldBytes + bodyBudget.large.heldBytes;
+}
+
+/** A body that never ends: sends one byte after another, each when it is asked for. */
+function endlessBody(): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    type: "bytes",
+    async pull(controller) {
+      await scheduler.wait(1);
+      controller.enqueue(new Uint8Array(1));
+    },
+  });
+}
+
+/** Sends a request with an endless body. @returns what ends it as a client does that goes away */
+function sendEndless(method: string, path: string): { goAway: () => Promise<void> } {
+  const client = new AbortController();
+  const headers = { "Content-Type": imageManifest };
+  const sent = exports.default.fetch(registry.resolve(path), {
+    method,
+    body: endlessBody(),
+    headers,
+    signal: client.signal,
+  });
+  const ended = sent.then(
+    () => undefined,
+    () => undefined,
+  );
+  return {
+    goAway: async () => {
+      client.abort();
+      await ended;
+    },
+  };
+}
+
+async function expectHeld(bytes: number): Promise<void> {
+  await vi.waitFor(() => {
+    expect(heldBytes()).toBe(bytes);
+  }, WAIT);
+}
+
+const WAIT = { timeout: 30_000, interval: 20 };
+
+describe("the bodies that an isolate holds", () => {
+  it(
+    "are at most 64 MiB, with 16 streams of more than a part each at once; each ends in its digest",
+    { timeout: 120_000 },
+    async () => {
+      const repository = freshRepository();
+      // All alike, but for one byte: the test itself should not hold 16 layers.
+      const common = randomBytes(PART_BYTES + 1000);
+      const layer = (number: number) => {
+        const bytes = common.slice();
+        bytes[number] = (bytes[number] ?? 0) ^ 0xff;
+        return bytes;
+      };
+      await Promise.all(
+        Array.from({ length: 16 }, async (_, number) => {
+          const { location } = await begin(repository);
+          // In one context, since the test runner switches off that a request wakes another one in the other's own.
+          const patched = await serve(streamed("PATCH", location, streamOf(layer(number))));
+          expect([patched.status, patched.headers.get("Range")]).toEqual([202, `0-${String(common.length - 1)}`]);
+          const named = digest(layer(number));
+          expect((await repository.finishUpload(locationOf(patched), named)).status).toBe(201);
+          expect(digest(await bodyOf(await repository.getBlob(named)))).toBe(named);
+        }),
+      );
+      expect(bodyBudget.small.peakBytes + bodyBudget.large.peakBytes).toBeLessThanOrEqual(64 * MIB);
+      // So many that some had to wait: else the bound was not tried.
+      expect(bodyBudget.large.peakBytes).toBeGreaterThan(LARGE_BODIES_BYTES - PART_BYTES);
+      expect(heldBytes()).toBe(0);
+    },
+  );
+
+  it.each<[what: string, method: string, prepare: () => Promise<string>]>([
+    ["end-5 PATCH", "PATCH", async () => (await begin(freshRepository())).location],
+    [
+      "end-6 PUT of a whole blob",
+      "PUT",
+      async () => `${(await begin(freshRepository())).location}?digest=${digest(new Uint8Array(1))}`,
+    ],
+    [
+      "end-6 PUT of a last chunk",
+      "PUT",
+      async () => `${(await beginWith(freshRepository(), randomBytes(10))).last}?digest=${digest(new Uint8Array(1))}`,
+    ],
+    [
+      "end-4b POST",
+      "POST",
+      async () => `/v2/${freshRepository().name}/blobs/uploads/?digest=${digest(new Uint8Array(1))}`,
+    ],
+    ["end-7 PUT manifest", "PUT", async () => `/v2/${freshRepository().name}/manifests/latest`],
+  ])("are given back when the client of an %s goes away in the midst of its body", async (_what, method, prepare) => {
+    await expectHeld(0);
+    const { goAway } = sendEndless(method, await prepare());
+    await vi.waitFor(() => {
+      expect(heldBytes()).toBeGreaterThan(0);
+    }, WAIT);
+    await goAway();
+    await expectHeld(0);
+  });
+});

@@ -1,0 +1,105 @@
+/** What is measured, each in a fresh process of its own on a free port of loopback. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { projectRoot } from "../../scripts/options.ts";
+import { Client } from "./client.ts";
+
+export interface Server {
+  /** base URL without a slash at its end */
+  readonly url: string;
+  /** of the process that was started; workerd is a child of it */
+  readonly pid: number;
+  stop(): Promise<void>;
+}
+
+const benchFolder = import.meta.dirname;
+
+/** The registry as `npm start` runs it. */
+export async function startRegistry(stateDir: string): Promise<Server> {
+  const script = path.join(projectRoot, "scripts/start.ts");
+  return startProcess(process.execPath, [script, "--port", "0", "--state", stateDir], /ready on (http:\/\/\S+)/);
+}
+
+/** A Worker of the bench, such as `bare/worker.ts`. */
+export async function startWorker(entry: string, stateDir: string): Promise<Server> {
+  const script = path.join(benchFolder, "serve-worker.ts");
+  return startProcess(process.execPath, [script, path.join(benchFolder, entry), stateDir], /serving (http:\/\/\S+)/);
+}
+
+/** CNCF distribution with its file system storage. */
+export async function startDistribution(binary: string, stateDir: string): Promise<Server> {
+  const port = await freePort();
+  await mkdir(stateDir, { recursive: true });
+  const config = path.join(stateDir, "config.yml");
+  await writeFile(
+    config,
+    JSON.stringify({
+      version: "0.1",
+      log: { level: "error", accesslog: { disabled: true } },
+      storage: { filesystem: { rootdirectory: path.join(stateDir, "blobs") }, delete: { enabled: true } },
+      http: { addr: `127.0.0.1:${String(port)}` },
+    }),
+  );
+  // By default it sends traces to a collector, and complains on every request where there is none.
+  const env = { ...process.env, OTEL_TRACES_EXPORTER: "none" };
+  const child = spawn(binary, ["serve", config], { env, stdio: ["ignore", "inherit", "inherit"] });
+  const url = `http://127.0.0.1:${String(port)}`;
+  await answers(url, child);
+  return { url, pid: pidOf(child), stop: async () => stop(child) };
+}
+
+async function startProcess(program: string, args: readonly string[], ready: RegExp): Promise<Server> {
+  const child = spawn(program, args, { cwd: projectRoot, stdio: ["ignore", "pipe", "inherit"] });
+  const url = await new Promise<string>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${String(code)} before it was ready`)));
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const match = ready.exec(line);
+      if (match?.[1] !== undefined) resolve(match[1]);
+    });
+  });
+  // Miniflare listens on IPv4 alone where it chooses the port; the name would be tried in IPv6 first.
+  return { url: url.replace("localhost", "127.0.0.1"), pid: pidOf(child), stop: async () => stop(child) };
+}
+
+function pidOf(child: ChildProcess): number {
+  if (child.pid === undefined) throw new Error(`${child.spawnfile} could not be started`);
+  return child.pid;
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, "exit");
+  child.kill("SIGTERM");
+  await ended;
+}
+
+/** distribution does not say when it listens. */
+async function answers(url: string, child: ChildProcess): Promise<void> {
+  for (;;) {
+    const client = new Client(url);
+    try {
+      await client.request({ method: "GET", path: "/v2/", expect: [200] });
+      return;
+    } catch (error) {
+      if (child.exitCode !== null) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    } finally {
+      client.close();
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  if (address === null || typeof address === "string") throw new Error("no free port");
+  return address.port;
+}

@@ -1,0 +1,91 @@
+import { createHash } from "node:crypto";
+import { env } from "cloudflare:workers";
+import { fc, test } from "@fast-check/vitest";
+import { describe, expect, it } from "vitest";
+import { PARTS_MAX } from "../../../src/limits.ts";
+import { OciError } from "../../../src/oci/errors.ts";
+import { BodyBroken } from "../../../src/http/body-reader.ts";
+import { LeaseLost, PartWriter, type PartWriterStart } from "../../../src/uploads/part-writer.ts";
+import { brokenStreamOf, concatenate, digest, randomBytes, sameBytes, streamOf } from "../../fixtures/content.ts";
+
+const none = new Uint8Array(0);
+
+/** A writer with parts of a few bytes, so that small bodies have many; R2 minds their size at `complete` alone. */
+function writerOf(start: Partial<PartWriterStart>): PartWriter {
+  return new PartWriter({
+    bucket: env.BLOBS,
+    partBytes: 7,
+    multipart: null,
+    nextPart: 1,
+    prefix: none,
+    hash: null,
+    expectedBytes: null,
+    onPart: async () => true,
+    onGrow: async () => undefined,
+    ...start,
+  });
+}
+
+describe("a body of any length", () => {
+  test.prop(
+    [fc.uint8Array({ maxLength: 60 }), fc.uint8Array({ maxLength: 7 }), fc.integer({ min: 1, max: 60 }), fc.boolean()],
+    { numRuns: 30 },
+  )(
+    "is cut into equal parts and a tail; the hash is of its bytes alone",
+    async (body, prefix, pieceBytes, lengthKnown) => {
+      const sizes: number[] = [];
+      const hash = createHash("sha256");
+      const writer = writerOf({
+        prefix,
+        hash,
+        expectedBytes: lengthKnown ? body.byteLength : null,
+        onPart: async (part) => {
+          sizes.push(part.size);
+          return true;
+        },
+      });
+      expect(await writer.consume(streamOf(body, pieceBytes), Number.POSITIVE_INFINITY)).toBe(true);
+      const whole = concatenate([prefix, body]);
+      // A part goes only when a byte after it has come: at least one byte stays in the tail, where there is any.
+      const parts = whole.byteLength === 0 ? 0 : Math.ceil(whole.byteLength / 7) - 1;
+      expect(sizes).toEqual(Array.from({ length: parts }, () => 7));
+      expect(Uint8Array.from(writer.tail)).toEqual(whole.slice(parts * 7));
+      expect([writer.newBytes, writer.nextPart, writer.multipart === null]).toEqual([
+        body.byteLength,
+        parts + 1,
+        parts === 0,
+      ]);
+      expect(`sha256:${hash.digest("hex")}`).toBe(digest(body));
+    },
+  );
+
+  it("that is longer than its limit is not taken to its end, and the writer says so", async () => {
+    const writer = writerOf({});
+    expect(await writer.consume(streamOf(randomBytes(100)), 99)).toBe(false);
+    const exact = writerOf({});
+    expect(await exact.consume(streamOf(randomBytes(100)), 100)).toBe(true);
+  });
+
+  it("that breaks off leaves in the tail what came before, but for the read that broke", async () => {
+    const READ = 256 * 1024;
+    const bytes = randomBytes(2 * READ + 100);
+    const writer = writerOf({ partBytes: 4 * READ });
+    await expect(writer.consume(brokenStreamOf(bytes), Number.POSITIVE_INFINITY)).rejects.toThrow(BodyBroken);
+    expect(writer.newBytes).toBeGreaterThanOrEqual(READ);
+    expect(sameBytes(writer.tail, bytes.slice(0, writer.newBytes))).toBe(true);
+  });
+
+  it("is let go when the lease is lost", async () => {
+    const writer = writerOf({ onPart: async () => false });
+    await expect(writer.consume(streamOf(randomBytes(100)), Number.POSITIVE_INFINITY)).rejects.toThrow(LeaseLost);
+  });
+
+  it("of more parts than R2 takes is refused with 413", async () => {
+    const writer = writerOf({ nextPart: PARTS_MAX });
+    const refusal = await writer
+      .consume(streamOf(randomBytes(100)), Number.POSITIVE_INFINITY)
+      .catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(OciError);
+    expect(refusal).toMatchObject({ code: "SIZE_INVALID", status: 413 });
+  });
+});
