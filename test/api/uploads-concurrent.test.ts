@@ -176,4 +176,20 @@ describe("a PATCH whose client fell silent", () => {
     expect([404, 416]).toContain((await paused.resume()).status);
     expect(sameBytes(await bodyOf(await repository.getBlob(digest(bytes))), bytes)).toBe(true);
   });
+
+  it("gives way twice, and neither of the silent ones' late parts is part of the blob", async () => {
+    const repository = freshRepository();
+    const bytes = randomBytes(3 * PART_BYTES);
+    const before = PART_BYTES + 1000;
+    const { last } = await beginWith(repository, bytes.slice(0, before));
+    const late = [];
+    for (let silent = 0; silent < 2; silent++) {
+      late.push(await pausedPatch(last, randomBytes(2 * PART_BYTES), 500));
+      letLeasesGoIdle();
+    }
+    const taking = await repository.appendChunk(last, bytes.slice(before), before);
+    expect(taking.status).toBe(202);
+    for (const paused of late) await expectError(await paused.resume(), 416, "BLOB_UPLOAD_INVALID");
+    await expectFinished(repository, locationOf(taking), bytes);
+  });
 });
