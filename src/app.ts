@@ -20,8 +20,9 @@ app.use(async (c, next) => {
   // a part of the isolate's body budget to give back, and what came before the break to put in order.
   if (c.req.raw.body !== null) c.executionCtx.waitUntil(handled);
   await handled;
-  c.header("Docker-Distribution-API-Version", "registry/2.0");
-  c.header("X-Request-Id", c.var.requestId);
+  // Not c.header: on an answer that stands it makes a new one each time, and a stream of its text.
+  c.res.headers.set("Docker-Distribution-API-Version", "registry/2.0");
+  c.res.headers.set("X-Request-Id", c.var.requestId);
   await drainBody(c.req.raw);
 });
 
