@@ -3,9 +3,9 @@
  * wrangler.toml, the same migrations. Usage: serve-worker.ts <entry module> <state folder>; prints the base URL.
  */
 import path from "node:path";
-import { convertV4MiniflareOptions, Log, LogLevel, Miniflare } from "miniflare";
 import { bundleWorker } from "../../scripts/bundle.ts";
 import { applyMigrations } from "../../scripts/migrations.ts";
+import { openMiniflare } from "../../scripts/miniflare.ts";
 import { projectRoot } from "../../scripts/options.ts";
 import { readProject } from "../../scripts/project.ts";
 
@@ -17,20 +17,7 @@ const project = readProject(path.join(projectRoot, "wrangler.toml"), {});
 const persistPath = path.join(stateDir, "v3");
 const bundle = await bundleWorker(path.resolve(main), project.define);
 await applyMigrations(project, persistPath);
-const miniflare = new Miniflare({
-  ...convertV4MiniflareOptions({
-    ...project.workerOptions,
-    name: project.name,
-    modules: [...bundle.modules],
-    modulesRoot: bundle.root,
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    log: new Log(LogLevel.WARN),
-    logRequests: false,
-  }),
-  resourcePersistencePath: persistPath,
-});
+const miniflare = openMiniflare(project, bundle, { persistPath, host: "127.0.0.1", port: 0 });
 const stopped = new Promise<void>((resolve) => {
   process.once("SIGTERM", () => resolve());
 });

@@ -25,17 +25,26 @@ export async function runReferrers(stage: Stage): Promise<Comparison[]> {
   return stage.withPair(async (pair) => measureRates(stage, referrersRow, pair, await stage.others()));
 }
 
-/** Now and then the list is read, to see that it is whole. */
+/** The whole list, page by page where a registry gives it so. Now and then it is read, to see that it is whole. */
 async function list(client: Client, path: string, index: number): Promise<void> {
   const looked = index % 50 === 0;
-  const { body } = await client.request({
-    method: "GET",
-    path,
-    headers: { accept: "*/*" },
-    expect: [200],
-    keepBody: looked,
-  });
-  if (!looked) return;
-  const entries = body.toString("utf8").split('"digest":').length - 1;
-  if (entries !== REFERRERS) throw new Error(`${path} lists ${String(entries)} of ${String(REFERRERS)} referrers`);
+  let entries = 0;
+  for (let next: string | undefined = path; next !== undefined; ) {
+    const answer = await client.request({
+      method: "GET",
+      path: next,
+      headers: { accept: "*/*" },
+      expect: [200],
+      keepBody: looked,
+    });
+    entries += answer.body.toString("utf8").split('"digest":').length - 1;
+    next = nextPage(answer.headers.link);
+  }
+  if (looked && entries !== REFERRERS) {
+    throw new Error(`${path} lists ${String(entries)} of ${String(REFERRERS)} referrers`);
+  }
+}
+
+function nextPage(link: string | string[] | undefined): string | undefined {
+  return typeof link === "string" ? /^<([^>]+)>; *rel="?next"?/.exec(link)?.[1] : undefined;
 }
