@@ -29,7 +29,7 @@ export async function runReferrers(stage: Stage): Promise<Comparison[]> {
 async function list(client: Client, path: string, index: number): Promise<void> {
   const looked = index % 50 === 0;
   let entries = 0;
-  for (let next: string | undefined = path; next !== undefined; ) {
+  for (let next: string | undefined = path; next !== undefined;) {
     const answer = await client.request({
       method: "GET",
       path: next,
