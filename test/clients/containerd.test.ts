@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect } from "vitest";
 import { z } from "zod";
 import { cleanEnvironment, clientTest } from "./client-test.ts";
-import { startDaemon } from "./command.ts";
+import { CommandError, startDaemon } from "./command.ts";
 import type { Engine } from "./engine.ts";
 import { enginePromises } from "./engine.ts";
 import { image, MiB, writeDockerArchive } from "./image.ts";
@@ -52,7 +52,11 @@ path = "${at("opt")}"
         await ctr("images", "import", native, "--compress-blobs", "--all-platforms", archive);
       },
       async push(reference) {
-        await ctr("images", "push", "--plain-http", reference);
+        const push = () => ctr("images", "push", "--plain-http", reference);
+        await push().catch((error: unknown) => {
+          if (!isBrokenDaemonStream(error)) throw error;
+          return push();
+        });
       },
       async pull(reference) {
         await ctr("images", "pull", "--plain-http", native, reference);
@@ -89,6 +93,15 @@ describe("containerd", () => {
     expect(Math.max(...sent)).toBeGreaterThan(9 * MiB);
   });
 });
+
+/**
+ * Whether ctr lost its own daemon's stream, over which it reads a layer from the local store: seen once in some hundred
+ * pushes with the gRPC of 1.6. A registry's refusal reads otherwise (it names the request and its status), and ends the
+ * test.
+ */
+function isBrokenDaemonStream(error: unknown): boolean {
+  return error instanceof CommandError && error.stderr.endsWith("rpc error: code = Internal desc = unexpected EOF\n");
+}
 
 function digestIn(text: string): string {
   const digest = /sha256:[0-9a-f]{64}/.exec(text.slice(text.indexOf("\n")))?.[0];
