@@ -54,6 +54,9 @@ export const PARTS_MAX = 10_000;
 /** How much of a request body one read asks for; smaller reads cost a call each (4 KiB: a tenth of the speed). */
 export const READ_BYTES = 256 * KIB;
 
+/** Running hashes of unfinished uploads that an isolate keeps from one request to the next, each a few hundred bytes. */
+export const HASHES_KEPT_MAX = 1000;
+
 /** Largest body handed to R2 as one `put`; R2's own limit is 4.995 GiB. */
 export const SINGLE_PUT_MAX_BYTES = 4 * 1024 * MIB;
 

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { newKey } from "../blobs/keys.ts";
 import { bodyBudget, BodyRoom } from "../http/body-budget.ts";
 import { BodyBroken } from "../http/body-reader.ts";
@@ -8,12 +7,14 @@ import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { LeaseLost, PartWriter } from "./part-writer.ts";
 import type { Lease } from "./lease.ts";
-import type { AfterEnd, ContentHash, Ledger, Progress } from "./ledger.ts";
+import type { AfterEnd, ContentHash, Ledger, Multipart, Part, Progress } from "./ledger.ts";
+import { completedParts } from "./put-whole.ts";
+import { continueHash, keepHash } from "./running-hashes.ts";
 
 /** The writer's side of a lease, as it arrives over RPC. */
 export type LeaseStub = Pick<
   Rpc.Stub<Lease>,
-  "tail" | "parts" | "recordPart" | "recordEnd" | "finish" | "discard" | "release"
+  "tail" | "parts" | "recordParts" | "recordEnd" | "finish" | "discard" | "release"
 >;
 
 /** A session that is this request's to write to. */
@@ -51,7 +52,7 @@ export async function appendChunk(
 ): Promise<Ledger | null> {
   const { ledger, lease } = grant;
   if (chunk.lengthBytes === 0 && !tailAtRisk(grant)) return (await lease.recordEnd(null, then)) ? ledger : null;
-  const prefixBytes = ledger.multipart === null ? ledger.offset : ledger.tailBytes;
+  const prefixBytes = isLargeObject(ledger) ? 0 : ledger.multipart === null ? ledger.offset : ledger.tailBytes;
   return bodyBudget.small.hold(SMALL_BODY_BYTES, async () => {
     const room = new BodyRoom(bodyBudget.large);
     try {
@@ -74,33 +75,43 @@ async function appendHeld(
   onGrow: () => Promise<void>,
 ): Promise<Ledger | null> {
   const { ledger, lease } = grant;
-  // Bytes that follow others would need a hash that can be carried from one request to the next: README.md says why
-  // there is none. A first request is hashed as it streams, and nearly always is the only one.
-  const hash = ledger.offset === 0 ? createHash(algorithm) : null;
+  const hash = continueHash(ledger.hash, ledger.offset, algorithm);
+  const sent: Part[] = [];
   const writer = new PartWriter({
     bucket,
     partBytes: ledger.partBytes,
     multipart: ledger.multipart,
     nextPart: ledger.nextPart,
-    prefix: await prefixOf(bucket, grant),
+    before: isLargeObject(ledger) ? async () => openObject(bucket, ledger) : await prefixOf(bucket, grant),
     hash,
     expectedBytes: chunk.lengthBytes,
-    onPart: async (part, multipart) => lease.recordPart(part, multipart),
+    onParts: async (parts, multipart) => {
+      sent.push(...parts);
+      return lease.recordParts(parts, multipart);
+    },
     onGrow,
   });
+  let broken: boolean;
+  let recorded: Ledger | null;
   try {
-    const broken = await consume(writer, chunk);
-    const contentHash = hash === null ? null : { algorithm, hex: hash.digest("hex") };
-    const recorded = await recordEnd(bucket, grant, writer, contentHash, broken ? "release" : then);
-    if (broken) throw brokenOff(writer.newBytes);
-    if (recorded === null) await writer.abandon();
-    return recorded;
+    broken = await consume(writer, chunk);
+    const contentHash = hash === null ? null : keepHash(hash, algorithm);
+    // Who sends a layer as one PATCH without a range (docker, podman, crane) has no more to send. Its parts are made one
+    // object here, where bytes move anyway, and the commit of a large layer takes as long as that of a small one.
+    const isAll = !broken && then === "release" && chunk.range === null && ledger.offset === 0;
+    recorded =
+      isAll && writer.multipart !== null
+        ? await recordWhole(bucket, grant, writer, { multipart: writer.multipart, sent, hash: contentHash })
+        : await recordEnd(bucket, grant, writer, contentHash, broken ? "release" : then);
   } catch (error) {
     // Parts that the ledger never came to know would stay in R2, listed nowhere.
     await writer.abandon();
     if (error instanceof LeaseLost) return null;
     throw error;
   }
+  if (recorded === null) await writer.abandon();
+  if (broken) throw brokenOff(writer.newBytes);
+  return recorded;
 }
 
 /** @returns whether the body broke off */
@@ -116,13 +127,22 @@ async function consume(writer: PartWriter, chunk: Chunk): Promise<boolean> {
   }
 }
 
+/** Whether a PATCH seemed to be all, and was made one object: against all habit more comes, and has to copy it, once. */
+function isLargeObject(ledger: Ledger): boolean {
+  return ledger.multipart === null && ledger.offset > ledger.partBytes;
+}
+
 /** The bytes that the session has after its last whole part. */
 async function prefixOf(bucket: R2Bucket, { ledger, lease }: Grant): Promise<Uint8Array> {
   if (ledger.tailBytes > 0) return lease.tail();
   if (ledger.objectKey === null) return new Uint8Array(0);
-  const object = await bucket.get(ledger.objectKey);
+  return new Response(await openObject(bucket, ledger)).bytes();
+}
+
+async function openObject(bucket: R2Bucket, { objectKey }: Ledger): Promise<ReadableStream<Uint8Array>> {
+  const object = objectKey === null ? null : await bucket.get(objectKey);
   if (object === null) throw new Error("the session's bytes are not in R2");
-  return new Uint8Array(await object.arrayBuffer());
+  return object.body;
 }
 
 /** A silent holder that gave way may yet overwrite the part that is the tail: it is sent again, under its own number. */
@@ -145,7 +165,7 @@ async function recordEnd(
     const objectKey = newKey("blobs/", Date.now());
     await bucket.put(objectKey, writer.tail);
     const single = { offset, multipart: null, objectKey, tailBytes: 0, nextPart: ledger.nextPart, hash: contentHash };
-    if (await lease.recordEnd({ ledger: single, tail: null }, then)) return { ...ledger, ...single };
+    if (await lease.recordEnd({ ledger: single, parts: [], tail: null }, then)) return { ...ledger, ...single };
     await bucket.delete(objectKey);
     return null;
   }
@@ -160,9 +180,34 @@ async function recordEnd(
       nextPart: isWhole ? writer.nextPart + 1 : writer.nextPart,
       hash: contentHash,
     },
+    parts: writer.untold,
     tail: { part, bytes: isWhole ? null : writer.tail },
   };
   return (await lease.recordEnd(progress, then)) ? { ...ledger, ...progress.ledger } : null;
+}
+
+/**
+ * Makes the parts one object, which the ledger then names like one that was put at once. It is sealed meanwhile: a crash
+ * between leaves what a final PUT can finish, or the alarm give up.
+ */
+async function recordWhole(
+  bucket: R2Bucket,
+  { ledger, lease }: Grant,
+  writer: PartWriter,
+  {
+    multipart,
+    sent,
+    hash,
+  }: { readonly multipart: Multipart; readonly sent: readonly Part[]; readonly hash: ContentHash | null },
+): Promise<Ledger | null> {
+  const part = await writer.putTailPart();
+  const { objectKey, uploadId } = multipart;
+  const common = { offset: writer.newBytes, tailBytes: 0, hash };
+  const sealed = { ...common, multipart, objectKey: null, nextPart: writer.nextPart + 1 };
+  if (!(await lease.recordEnd({ ledger: sealed, parts: [], tail: { part, bytes: null } }, "seal"))) return null;
+  await bucket.resumeMultipartUpload(objectKey, uploadId).complete(completedParts([...sent, part]));
+  const whole = { ...common, multipart: null, objectKey, nextPart: 1 };
+  return (await lease.recordEnd({ ledger: whole, parts: [], tail: null }, "release")) ? { ...ledger, ...whole } : null;
 }
 
 function brokenOff(newBytes: number): OciError {

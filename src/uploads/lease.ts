@@ -7,7 +7,7 @@ import type { AfterEnd, Multipart, Part, Progress } from "./ledger.ts";
 export interface LeaseActions {
   isHeld: () => boolean;
   release: () => void;
-  recordPart: (part: Part, multipart: Multipart) => void;
+  recordParts: (parts: readonly Part[], multipart: Multipart) => void;
   recordEnd: (progress: Progress | null, then: AfterEnd) => Promise<void>;
   tail: () => Uint8Array;
   parts: () => Part[];
@@ -37,9 +37,9 @@ export class Lease extends RpcTarget {
     return this.#actions.tail();
   }
 
-  /** A whole part is in R2; where there was a tail, or a single object, this part holds its bytes too. */
-  recordPart(part: Part, multipart: Multipart): boolean {
-    return this.#do(() => this.#actions.recordPart(part, multipart));
+  /** Whole parts are in R2; where there was a tail, or a single object, they hold its bytes too. */
+  recordParts(parts: readonly Part[], multipart: Multipart): boolean {
+    return this.#do(() => this.#actions.recordParts(parts, multipart));
   }
 
   /** All parts that make the object, in order. */

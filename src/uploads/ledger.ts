@@ -38,7 +38,7 @@ export interface Ledger {
   readonly tailPart: number | null;
   /** number for the next part: that of the tail, unless a silent holder may still be writing to it */
   readonly nextPart: number;
-  /** of all bytes; null where they came in more than one request */
+  /** of all bytes; null where a request's isolate did not have the hash of those before its own */
   readonly hash: ContentHash | null;
   /** a final PUT has begun to make the object whole: no chunk may follow */
   readonly sealed: boolean;
@@ -46,9 +46,11 @@ export interface Ledger {
   readonly end: { readonly kind: "finished"; readonly digest: Digest } | { readonly kind: "cancelled" } | null;
 }
 
-/** The end of one request's bytes: what was put to R2 after the last whole part. */
+/** The end of one request's bytes: what was put to R2 and not recorded yet. */
 export interface Progress {
   readonly ledger: Pick<Ledger, "offset" | "multipart" | "objectKey" | "tailBytes" | "nextPart" | "hash">;
+  /** whole parts */
+  readonly parts: readonly Part[];
   /** the last part, where there are parts; where it is short its bytes are kept, so that the next chunk can extend it */
   readonly tail: { readonly part: Part; readonly bytes: Uint8Array | null } | null;
 }

@@ -1,5 +1,5 @@
 import type { Hash } from "node:crypto";
-import { BodyReader } from "../http/body-reader.ts";
+import { BodyBroken, BodyReader } from "../http/body-reader.ts";
 import { PARTS_MAX, READ_BYTES, SMALL_BODY_BYTES } from "../limits.ts";
 import { OciError } from "../oci/errors.ts";
 import { newKey } from "../blobs/keys.ts";
@@ -17,14 +17,14 @@ export interface PartWriterStart {
   /** null: no part is in R2 yet */
   readonly multipart: Multipart | null;
   readonly nextPart: number;
-  /** bytes that came before and are in no whole part */
-  readonly prefix: Uint8Array;
+  /** bytes that came before and are in no whole part; or what opens the object that holds them, where they are more */
+  readonly before: Uint8Array | (() => Promise<ReadableStream<Uint8Array>>);
   /** takes every new byte; null where nobody can use the result */
   readonly hash: Hash | null;
   /** bytes that will come, where that is known */
   readonly expectedBytes: number | null;
-  /** called when R2 has a part; false: the lease is lost */
-  readonly onPart: (part: Part, multipart: Multipart) => Promise<boolean>;
+  /** called when R2 has a part, with those before it that were not told yet; false: the lease is lost */
+  readonly onParts: (parts: readonly Part[], multipart: Multipart) => Promise<boolean>;
   /** called once, before the buffer grows past what a small body may hold */
   readonly onGrow: () => Promise<void>;
 }
@@ -36,7 +36,7 @@ export interface PartWriterStart {
  * A part is sent only when a byte after it has come: a blob that fits one part is one `put`, not an upload of parts.
  */
 export class PartWriter {
-  readonly #start: Omit<PartWriterStart, "prefix">;
+  readonly #start: PartWriterStart;
   #buffer: Uint8Array;
   #filled: number;
   #grown: boolean;
@@ -44,9 +44,11 @@ export class PartWriter {
   #isRecorded: boolean;
   #nextPart: number;
   #newBytes = 0;
+  readonly #untold: Part[] = [];
 
-  constructor({ prefix, ...start }: PartWriterStart) {
+  constructor(start: PartWriterStart) {
     this.#start = start;
+    const prefix = start.before instanceof Uint8Array ? start.before : new Uint8Array(0);
     const wanted = prefix.byteLength + Math.min(start.expectedBytes ?? READ_BYTES, SMALL_BODY_BYTES - READ_BYTES);
     this.#buffer = new Uint8Array(Math.min(start.partBytes, wanted));
     this.#buffer.set(prefix);
@@ -65,6 +67,11 @@ export class PartWriter {
 
   get nextPart(): number {
     return this.#nextPart;
+  }
+
+  /** whole parts that R2 has, and that `onParts` was not told of */
+  get untold(): readonly Part[] {
+    return this.#untold;
   }
 
   /** bytes read from the stream */
@@ -89,9 +96,28 @@ export class PartWriter {
         reader.release();
         return false;
       }
-      await this.#take(piece);
+      if (this.#newBytes === 0) await this.#copyBefore();
+      this.#start.hash?.update(piece);
+      this.#newBytes += piece.byteLength;
+      await this.#take(piece, async () => this.#tell());
     }
     return true;
+  }
+
+  /**
+   * Copies an object whose bytes come first, once a byte has come that makes it worth while. Its parts are told together
+   * with the first new one: until then the object stands for them, and goes on doing so if this request comes to nothing.
+   */
+  async #copyBefore(): Promise<void> {
+    if (this.#start.before instanceof Uint8Array) return;
+    const reader = new BodyReader(await this.#start.before());
+    try {
+      for (let piece = await reader.next(); piece !== null; piece = await reader.next()) await this.#take(piece);
+    } catch (error) {
+      // Not the client's body: a caller would keep what came of that one.
+      if (error instanceof BodyBroken) throw new Error("the session's bytes could not be read", { cause: error });
+      throw error;
+    }
   }
 
   /** Gives up an upload of parts that this writer began and nobody else knows of. */
@@ -105,12 +131,15 @@ export class PartWriter {
     return this.#send(this.tail);
   }
 
-  async #take(bytes: Uint8Array): Promise<void> {
-    this.#start.hash?.update(bytes);
-    this.#newBytes += bytes.byteLength;
+  async #take(bytes: Uint8Array, onPart: () => Promise<void> = async () => undefined): Promise<void> {
     let at = 0;
     while (at < bytes.byteLength) {
-      if (this.#filled === this.#start.partBytes) await this.#sendWholePart();
+      if (this.#filled === this.#start.partBytes) {
+        this.#untold.push(await this.#send(this.tail));
+        this.#nextPart++;
+        this.#filled = 0;
+        await onPart();
+      }
       const length = Math.min(bytes.byteLength - at, this.#start.partBytes - this.#filled);
       await this.#makeRoom(length);
       this.#buffer.set(bytes.subarray(at, at + length), this.#filled);
@@ -135,11 +164,9 @@ export class PartWriter {
     this.#buffer = grown;
   }
 
-  async #sendWholePart(): Promise<void> {
-    const part = await this.#send(this.tail);
-    this.#nextPart++;
-    this.#filled = 0;
-    if (this.#multipart === null || !(await this.#start.onPart(part, this.#multipart))) throw new LeaseLost();
+  async #tell(): Promise<void> {
+    const parts = this.#untold.splice(0);
+    if (this.#multipart === null || !(await this.#start.onParts(parts, this.#multipart))) throw new LeaseLost();
     this.#isRecorded = true;
   }
 

@@ -47,11 +47,11 @@ async function putUnknownLength(
       partBytes: PART_BYTES,
       multipart: null,
       nextPart: 1,
-      prefix: new Uint8Array(0),
+      before: new Uint8Array(0),
       hash,
       expectedBytes: null,
-      onPart: async (part) => {
-        parts.push(part);
+      onParts: async (more) => {
+        parts.push(...more);
         return true;
       },
       onGrow: async () => room.take(PART_BYTES),

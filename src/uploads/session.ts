@@ -60,7 +60,7 @@ export class UploadSession extends DurableObject<Env> {
       release: () => {
         if (this.#lease === lease) this.#lease = null;
       },
-      recordPart: (part, multipart) => this.#recordPart(part, multipart),
+      recordParts: (parts, multipart) => this.#recordParts(parts, multipart),
       recordEnd: async (progress, then) => this.#recordEnd(progress, then),
       tail: () => this.#tail(),
       parts: () => this.#parts(),
@@ -153,27 +153,28 @@ export class UploadSession extends DurableObject<Env> {
       .toArray();
   }
 
-  #recordPart(part: Part, multipart: Multipart): void {
+  #recordParts(parts: readonly Part[], multipart: Multipart): void {
     const ledger = this.#mustLedger();
+    const bytes = parts.reduce((sum, part) => sum + part.size, 0);
     this.ctx.storage.transactionSync(() => {
       this.#dropTail(ledger);
-      this.#putPart(part);
+      for (const part of parts) this.#putPart(part);
       this.#write({
         ...ledger,
-        // A tail was counted already: this part holds it, and more.
-        offset: ledger.offset - ledger.tailBytes - this.#singleBytes(ledger) + part.size,
+        // A tail, or a single object, was counted already: these parts hold it, and more.
+        offset: ledger.offset - ledger.tailBytes - this.#singleBytes(ledger) + bytes,
         multipart,
         objectKey: null,
         supersededKey: ledger.objectKey ?? ledger.supersededKey,
         tailBytes: 0,
         tailPart: null,
-        nextPart: part.number + 1,
+        nextPart: Math.max(...parts.map((part) => part.number)) + 1,
         hash: null,
       });
     });
   }
 
-  /** Bytes of the single object that the first part of a multipart upload takes in. */
+  /** Bytes of the single object that the first parts of a multipart upload take in. */
   #singleBytes(ledger: Ledger): number {
     return ledger.multipart === null ? ledger.offset : 0;
   }
@@ -196,6 +197,9 @@ export class UploadSession extends DurableObject<Env> {
     }
     this.ctx.storage.transactionSync(() => {
       this.#dropTail(ledger);
+      // One object holds all that the parts did, or there were none.
+      if (progress.ledger.multipart === null) this.ctx.storage.sql.exec("DELETE FROM parts");
+      for (const part of progress.parts) this.#putPart(part);
       if (progress.tail !== null) this.#putTail(progress.tail.part, progress.tail.bytes ?? new Uint8Array(0));
       const tailPart = progress.ledger.tailBytes > 0 ? (progress.tail?.part.number ?? null) : null;
       this.#write({ ...ledger, ...progress.ledger, tailPart, supersededKey: null, sealed });

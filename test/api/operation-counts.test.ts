@@ -6,7 +6,7 @@ import { bodyOf, digest, MIB, randomBytes } from "../fixtures/content.ts";
 import { freshRepository, registryWith } from "../fixtures/registry.ts";
 import { begin, beginWith } from "../fixtures/upload.ts";
 import { countOperations, type OperationCounts } from "../support/counted-env.ts";
-import { imageManifest, type RepositoryClient } from "../support/client.ts";
+import { imageManifest, locationOf, type RepositoryClient } from "../support/client.ts";
 
 /** What each kind of request may do outside of the isolate's memory. It holds on any machine. */
 
@@ -142,10 +142,20 @@ describe("a small blob's push", () => {
 });
 
 describe("end-6 the commit of a large blob", () => {
-  it("is as many operations as that of any other: nothing is copied or read back", async () => {
+  it("that came in one PATCH is as many operations as that of a small one: nothing is copied or read back", async () => {
     const repository = freshRepository();
     const bytes = randomBytes(17 * MIB);
     const { last } = await beginWith(repository, bytes);
+    const committed = await operationsOf(201, repository.name, async (to) => to.finishUpload(last, digest(bytes)));
+    expect(committed).toEqual(operations(1, 0, 1));
+  });
+
+  it("that came in chunks is one R2 operation more, which makes its parts one object", async () => {
+    const repository = freshRepository();
+    const bytes = randomBytes(17 * MIB);
+    const { location } = await begin(repository);
+    await repository.appendChunk(location, bytes.slice(0, 10 * MIB), 0);
+    const last = locationOf(await repository.appendChunk(location, bytes.slice(10 * MIB), 10 * MIB));
     const committed = await operationsOf(201, repository.name, async (to) => to.finishUpload(last, digest(bytes)));
     expect(committed).toEqual(operations(1, 1, 1));
   });

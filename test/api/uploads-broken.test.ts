@@ -27,23 +27,25 @@ async function expectResumed(repository: RepositoryClient, location: string, byt
 }
 
 describe("end-5 PATCH whose body breaks off", () => {
-  it.each<[what: string, before: number, came: number]>([
+  it.each<[what: string, before: number, came: number, ranged?: "ranged"]>([
     ["at once", 0, 0],
     ["in a first chunk", 0, MIB + 1000],
     ["in a first chunk of several parts", 0, 2 * PART_BYTES + 1000],
     ["in a chunk that follows one", 5000, MIB],
-    ["in a chunk that follows a tail", PART_BYTES + 1000, 3 * MIB],
+    ["in a chunk that follows a tail", PART_BYTES + 1000, 3 * MIB, "ranged"],
+    ["in one that follows a PATCH that seemed to be all", PART_BYTES + 1000, 3 * MIB],
+    ["in one of several parts that follows a PATCH that seemed to be all", PART_BYTES + 1000, 2 * PART_BYTES],
     ["in a chunk that completes the part", PART_BYTES - MIB, 2 * MIB],
   ])(
     "%s keeps what came, but for one read at most; GET tells where to go on, and it goes on",
-    async (_what, before, came) => {
+    async (_what, before, came, ranged) => {
       const repository = freshRepository();
       const bytes = randomBytes(before + came + MIB);
       const made = await objectsMadeBy(async () => {
+        const { location: first } = await begin(repository);
+        const start = ranged === undefined ? undefined : 0;
         const location =
-          before === 0
-            ? (await begin(repository)).location
-            : (await beginWith(repository, bytes.slice(0, before))).last;
+          before === 0 ? first : locationOf(await repository.appendChunk(first, bytes.slice(0, before), start));
         const broken = await serve(streamed("PATCH", location, brokenStreamOf(bytes.slice(before, before + came))));
         await expectError(broken, 400, "BLOB_UPLOAD_INVALID");
         const { offset } = await resumePoint(repository, location);

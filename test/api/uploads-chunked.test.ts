@@ -75,21 +75,26 @@ describe("end-5 PATCH after PATCH", () => {
     ],
     ["an empty one between others", [100, 0, 100]],
     ["an empty one first", [0, 100]],
-  ])("%s: the bytes are whole and in order", async (_what, lengths) => {
-    const repository = freshRepository();
-    const bytes = randomBytes(lengths.reduce((sum, length) => sum + length, 0));
-    let { location } = await begin(repository);
-    let at = 0;
-    const made = await objectsMadeBy(async () => {
-      for (const length of lengths) {
-        const patched = await repository.appendChunk(location, bytes.slice(at, (at += length)));
-        expect([patched.status, patched.headers.get("Range")]).toEqual([202, `0-${String(Math.max(0, at - 1))}`]);
-        location = locationOf(patched);
-      }
-      expect((await repository.finishUpload(location, digest(bytes))).status).toBe(201);
-    });
-    expect(made).toEqual([await objectKeyOf(digest(bytes))]);
-    await expectPulled(repository, bytes);
+    ["of several parts, then a byte", [2 * PART_BYTES + 5, 1]],
+    ["of several parts, then none, then several, then a byte", [PART_BYTES + 5, 0, 2 * PART_BYTES, 1]],
+  ])("%s: the bytes are whole and in order, and one object, with ranges and without", async (_what, lengths) => {
+    for (const ranged of [true, false]) {
+      const repository = freshRepository();
+      const bytes = randomBytes(lengths.reduce((sum, length) => sum + length, 0));
+      let { location } = await begin(repository);
+      let at = 0;
+      const made = await objectsMadeBy(async () => {
+        for (const length of lengths) {
+          const start = ranged && length > 0 ? at : undefined;
+          const patched = await repository.appendChunk(location, bytes.slice(at, (at += length)), start);
+          expect([patched.status, patched.headers.get("Range")]).toEqual([202, `0-${String(Math.max(0, at - 1))}`]);
+          location = locationOf(patched);
+        }
+        expect((await repository.finishUpload(location, digest(bytes))).status).toBe(201);
+      });
+      expect(made).toEqual([await objectKeyOf(digest(bytes))]);
+      await expectPulled(repository, bytes);
+    }
   });
 
   it("in chunks of 10 MiB sends each byte to R2 once", async () => {

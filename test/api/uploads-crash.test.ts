@@ -1,7 +1,7 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ALARM_PATIENCE_SECONDS, PART_MIN_BYTES } from "../../src/limits.ts";
+import { ALARM_PATIENCE_SECONDS, PART_BYTES, PART_MIN_BYTES } from "../../src/limits.ts";
 import { bodyOf, digest, randomBytes, sameBytes } from "../fixtures/content.ts";
 import { type Hooks, interceptOperations } from "../fixtures/intercepted-env.ts";
 import { freshRepository, registryWith } from "../fixtures/registry.ts";
@@ -167,6 +167,56 @@ describe.each(Object.entries(commits))("%s", (_request, prepare) => {
       expect({ at, status: response.status }).not.toEqual({ at, status: 500 });
       if (response.status === 201) await expectStored(repository, commit, response);
       await expectNothingLeftOver(commit);
+    }
+  });
+});
+
+describe("end-5 PATCH that brings all of a large blob", () => {
+  it.each(["before", "after"] as const)(
+    "that breaks off right %s any of its operations goes on from where the session says it stands",
+    async (when) => {
+      for (let at = 0; ; at++) {
+        const repository = freshRepository();
+        const bytes = randomBytes(2 * PART_BYTES + 1000);
+        const { id, location } = await begin(repository);
+        const patch = { id, bytes, send: async (to: RepositoryClient) => to.appendChunk(location, bytes) };
+        const { reached } = await sendDoing(repository, patch, at, when, () => {
+          throw new Crash("the machine is gone");
+        });
+        const status = await repository.uploadStatus(location);
+        expect({ at, status: status.status }).toEqual({ at, status: 204 });
+        const last = Number(/^0-(\d+)$/.exec(status.headers.get("Range") ?? "")?.[1]);
+        const stands = last === 0 ? 0 : last + 1;
+        if (stands < bytes.byteLength) {
+          const resumed = await repository.appendChunk(location, bytes.slice(stands), stands);
+          expect({ at, status: resumed.status }).toEqual({ at, status: 202 });
+        }
+        const finished = await repository.finishUpload(location, digest(bytes));
+        expect({ at, status: finished.status }).toEqual({ at, status: 201 });
+        await expectStored(repository, patch, finished);
+        await expectNothingLeftOver(patch);
+        if (!reached) {
+          expect(at).toBeGreaterThan(2 * LEAST_OPERATIONS);
+          break;
+        }
+      }
+    },
+  );
+
+  it("that breaks off for good is cleaned up by the alarm and the collector", async () => {
+    for (let at = 0; ; at++) {
+      const repository = freshRepository();
+      const bytes = randomBytes(PART_BYTES + 1000);
+      const { id, location } = await begin(repository);
+      const patch = { id, bytes, send: async (to: RepositoryClient) => to.appendChunk(location, bytes) };
+      const { reached } = await sendDoing(repository, patch, at, "after", () => {
+        throw new Crash("the machine is gone");
+      });
+      await expectNothingLeftOver(patch);
+      if (!reached) {
+        expect(at).toBeGreaterThan(2 * LEAST_OPERATIONS);
+        break;
+      }
     }
   });
 });

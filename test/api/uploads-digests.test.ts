@@ -1,6 +1,8 @@
+import { createHash } from "node:crypto";
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
-import { PART_BYTES } from "../../src/limits.ts";
+import { HASHES_KEPT_MAX, PART_BYTES } from "../../src/limits.ts";
+import { keepHash } from "../../src/uploads/running-hashes.ts";
 import { bodyOf, digest, randomBytes, sameBytes, streamOf, unknownDigest } from "../fixtures/content.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { freshRepository, registryWith, serve, streamed } from "../fixtures/registry.ts";
@@ -25,6 +27,11 @@ async function finishCountingReads(
   return { status, reads };
 }
 
+/** Leaves this isolate's memory of hashes as a new isolate's is: without those that it had. */
+function forgetHashes(): void {
+  for (let at = 0; at < HASHES_KEPT_MAX; at++) keepHash(createHash("sha256").update(String(at)), "sha256");
+}
+
 describe("end-4c POST with digest-algorithm", () => {
   it.each<[announced: DigestAlgorithm | undefined, named: DigestAlgorithm, chunks: readonly number[], reads: number]>([
     [undefined, "sha256", [1000], 0],
@@ -36,8 +43,10 @@ describe("end-4c POST with digest-algorithm", () => {
     [undefined, "sha512", [PART_BYTES + 1000], 1],
     ["sha512", "sha256", [1000], 1],
     ["sha256", "sha512", [1000], 1],
-    [undefined, "sha256", [500, 500], 1],
-    ["sha512", "sha512", [500, 500], 1],
+    [undefined, "sha256", [500, 500], 0],
+    ["sha512", "sha512", [500, 500], 0],
+    [undefined, "sha512", [500, 500], 1],
+    [undefined, "sha256", [PART_BYTES + 500, 0, 500, PART_BYTES], 0],
     [undefined, "sha256", [1000, 0], 0],
     [undefined, "sha512", [0], 0],
   ])(
@@ -65,6 +74,16 @@ describe("end-4c POST with digest-algorithm", () => {
       status: 201,
       reads: 0,
     });
+  });
+
+  it("of chunks that came to another isolate than their last is read back, once", async () => {
+    const repository = freshRepository();
+    const bytes = randomBytes(2000);
+    const { last } = await beginWith(repository, bytes.slice(0, 500), bytes.slice(500, 1000));
+    forgetHashes();
+    const finished = await append(repository, last, bytes.slice(1000, 1500), bytes.slice(1500));
+    expect(await finishCountingReads(repository, finished, digest(bytes))).toEqual({ status: 201, reads: 1 });
+    expect(sameBytes(await bodyOf(await repository.getBlob(digest(bytes))), bytes)).toBe(true);
   });
 
   it("is refused for an algorithm that nobody knows, and the known ones are named", async () => {

@@ -17,10 +17,10 @@ function writerOf(start: Partial<PartWriterStart>): PartWriter {
     partBytes: 7,
     multipart: null,
     nextPart: 1,
-    prefix: none,
+    before: none,
     hash: null,
     expectedBytes: null,
-    onPart: async () => true,
+    onParts: async () => true,
     onGrow: async () => undefined,
     ...start,
   });
@@ -28,27 +28,43 @@ function writerOf(start: Partial<PartWriterStart>): PartWriter {
 
 describe("a body of any length", () => {
   test.prop(
-    [fc.uint8Array({ maxLength: 60 }), fc.uint8Array({ maxLength: 7 }), fc.integer({ min: 1, max: 60 }), fc.boolean()],
-    { numRuns: 30 },
+    [
+      fc.uint8Array({ maxLength: 60 }),
+      fc.oneof(
+        fc.record({ before: fc.uint8Array({ maxLength: 7 }), isObject: fc.constant(false) }),
+        fc.record({ before: fc.uint8Array({ minLength: 8, maxLength: 30 }), isObject: fc.constant(true) }),
+      ),
+      fc.integer({ min: 1, max: 60 }),
+      fc.boolean(),
+    ],
+    { numRuns: 60 },
   )(
     "is cut into equal parts and a tail; the hash is of its bytes alone",
-    async (body, prefix, pieceBytes, lengthKnown) => {
-      const sizes: number[] = [];
+    async (body, { before, isObject }, pieceBytes, lengthKnown) => {
+      const told: number[][] = [];
       const hash = createHash("sha256");
       const writer = writerOf({
-        prefix,
+        before: isObject ? async () => streamOf(before, pieceBytes) : before,
         hash,
         expectedBytes: lengthKnown ? body.byteLength : null,
-        onPart: async (part) => {
-          sizes.push(part.size);
+        onParts: async (parts) => {
+          told.push(parts.map(({ size }) => size));
           return true;
         },
       });
       expect(await writer.consume(streamOf(body, pieceBytes), Number.POSITIVE_INFINITY)).toBe(true);
-      const whole = concatenate([prefix, body]);
+      // An object that holds the bytes before is copied only when there are more.
+      const whole = isObject && body.byteLength === 0 ? body : concatenate([before, body]);
       // A part goes only when a byte after it has come: at least one byte stays in the tail, where there is any.
       const parts = whole.byteLength === 0 ? 0 : Math.ceil(whole.byteLength / 7) - 1;
-      expect(sizes).toEqual(Array.from({ length: parts }, () => 7));
+      expect([...told.flat(), ...writer.untold.map(({ size }) => size)]).toEqual(
+        Array.from({ length: parts }, () => 7),
+      );
+      // The first that is told of comes with those that were copied.
+      const copied = isObject ? Math.ceil(before.byteLength / 7) - 1 : 0;
+      expect(told.map(({ length }) => length)).toEqual(
+        Array.from({ length: parts - copied }, (_, at) => (at === 0 ? copied + 1 : 1)),
+      );
       expect(Uint8Array.from(writer.tail)).toEqual(whole.slice(parts * 7));
       expect([writer.newBytes, writer.nextPart, writer.multipart === null]).toEqual([
         body.byteLength,
@@ -75,8 +91,17 @@ describe("a body of any length", () => {
     expect(sameBytes(writer.tail, bytes.slice(0, writer.newBytes))).toBe(true);
   });
 
+  it("is not what broke when it is the bytes before that can't be read", async () => {
+    const writer = writerOf({ before: async () => brokenStreamOf(randomBytes(100)) });
+    const failure = await writer
+      .consume(streamOf(randomBytes(100)), Number.POSITIVE_INFINITY)
+      .catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(Error);
+    expect(failure).not.toBeInstanceOf(BodyBroken);
+  });
+
   it("is let go when the lease is lost", async () => {
-    const writer = writerOf({ onPart: async () => false });
+    const writer = writerOf({ onParts: async () => false });
     await expect(writer.consume(streamOf(randomBytes(100)), Number.POSITIVE_INFINITY)).rejects.toThrow(LeaseLost);
   });
 

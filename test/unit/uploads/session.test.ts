@@ -45,6 +45,7 @@ async function single(length: number): Promise<Progress & { readonly key: string
   return {
     key,
     ledger: { offset: length, multipart: null, objectKey: key, tailBytes: 0, nextPart: 1, hash: null },
+    parts: [],
     tail: null,
   };
 }
@@ -109,7 +110,7 @@ describe("the right to write", () => {
     // Whatever number the silent one is sending to R2, the newcomer uses another.
     expect(newcomer.ledger.nextPart).toBeGreaterThan(silent.ledger.nextPart);
     const multipart = { objectKey: newKey("blobs/", 0), uploadId: "u" };
-    expect(await silent.lease.recordPart({ number: 1, etag: "e", size: PART_BYTES }, multipart)).toBe(false);
+    expect(await silent.lease.recordParts([{ number: 1, etag: "e", size: PART_BYTES }], multipart)).toBe(false);
     expect(await silent.lease.recordEnd(await single(10), "release")).toBe(false);
     expect(await silent.lease.finish(aDigest())).toBe(false);
     expect(await silent.lease.discard()).toBe(false);
@@ -126,7 +127,7 @@ describe("the right to write", () => {
     const clock = vi.spyOn(Date, "now");
     for (let number = 1; number <= 3; number++) {
       clock.mockReturnValue(start + number * LEASE_IDLE_SECONDS * 1000);
-      expect(await busy.lease.recordPart({ number, etag: "e", size: PART_BYTES }, multipart)).toBe(true);
+      expect(await busy.lease.recordParts([{ number, etag: "e", size: PART_BYTES }], multipart)).toBe(true);
       expect(await session.open(request())).toEqual({ kind: "conflict", offset: number * PART_BYTES });
     }
   });
@@ -149,7 +150,7 @@ describe("the ledger", () => {
     const bytes = randomBytes(3 * MIB + 5);
     const multipart = { objectKey: newKey("blobs/", 0), uploadId: "u" };
     using writer = await granted(session);
-    await writer.lease.recordPart({ number: 1, etag: "one", size: PART_BYTES }, multipart);
+    await writer.lease.recordParts([{ number: 1, etag: "one", size: PART_BYTES }], multipart);
     const ledger = {
       offset: PART_BYTES + bytes.length,
       multipart,
@@ -159,7 +160,7 @@ describe("the ledger", () => {
       hash: null,
     };
     await writer.lease.recordEnd(
-      { ledger, tail: { part: { number: 2, etag: "two", size: bytes.length }, bytes } },
+      { ledger, parts: [], tail: { part: { number: 2, etag: "two", size: bytes.length }, bytes } },
       "release",
     );
     using next = await granted(session);
@@ -176,14 +177,14 @@ describe("the ledger", () => {
       const session = freshSession();
       const multipart = { objectKey: newKey("blobs/", 0), uploadId: "u" };
       using writer = await granted(session);
-      await writer.lease.recordPart({ number: 1, etag: "one", size: PART_BYTES }, multipart);
+      await writer.lease.recordParts([{ number: 1, etag: "one", size: PART_BYTES }], multipart);
       const ledger = { offset: PART_BYTES + 5, multipart, objectKey: null, tailBytes: 5, nextPart: 2, hash: null };
       await writer.lease.recordEnd(
-        { ledger, tail: { part: { number: 2, etag: "tail", size: 5 }, bytes: randomBytes(5) } },
+        { ledger, parts: [], tail: { part: { number: 2, etag: "tail", size: 5 }, bytes: randomBytes(5) } },
         "release",
       );
       using next = await granted(session);
-      await next.lease.recordPart({ number, etag: "whole", size: PART_BYTES }, multipart);
+      await next.lease.recordParts([{ number, etag: "whole", size: PART_BYTES }], multipart);
       expect(await next.lease.parts()).toEqual([
         { number: 1, etag: "one", size: PART_BYTES },
         { number, etag: "whole", size: PART_BYTES },
