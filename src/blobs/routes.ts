@@ -11,7 +11,8 @@ import { type BlobRow, findBlob } from "./store.ts";
 
 export const blobs = new Hono<RepositoryEnv>();
 
-const blob = "/v2/:name{.+}/blobs/:digest";
+/** Not `uploads`: where the path of end-4a has no last slash, its other methods are 405, not a digest that is none. */
+const blob = "/v2/:name{.+}/blobs/:digest{(?!uploads$)[^/]+}";
 
 /**
  * end-2, GET and HEAD: distribution-spec v1.1.1 «Pulling blobs», with RFC 9110 ranges and validators.

@@ -3,6 +3,7 @@ import { appendChunk, type Chunk } from "./append.ts";
 import type { Conflict } from "./finish.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
 import { choosePartBytes } from "./part-size.ts";
+import type { UploadSession } from "./session.ts";
 import { claimUploadState, findUploadState } from "./store.ts";
 
 /**
@@ -36,18 +37,21 @@ export async function appendSession(
       throw unknownUpload();
     }
     const ledger = await appendChunk(env.BLOBS, answer, chunk, location.algorithm ?? "sha256", "release");
-    if (ledger === null) {
-      const status = await session.status();
-      if (status.kind !== "open") throw unknownUpload();
-      return { kind: "conflict", offset: status.offset };
-    }
-    return { kind: "appended", offset: ledger.offset };
+    return ledger === null ? await overtaken(session) : { kind: "appended", offset: ledger.offset };
   } catch (error) {
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
     const held = await lease.release();
-    // Cancelled or expired meanwhile: then R2 knows nothing of the upload any more, and says so in its own words.
-    throw held || error instanceof OciError ? error : unknownUpload();
+    if (held || error instanceof OciError) throw error;
+    // What it was about to use is not in R2 any more, which says so in its own words.
+    return overtaken(session);
   }
+}
+
+/** The answer where the lease was lost: to another request, or to the end of the session. */
+async function overtaken(session: DurableObjectStub<UploadSession>): Promise<Conflict> {
+  const status = await session.status();
+  if (status.kind !== "open") throw unknownUpload();
+  return { kind: "conflict", offset: status.offset };
 }
 
 const opened = { state: "opened", digest: null } as const;

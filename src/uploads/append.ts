@@ -56,14 +56,22 @@ export async function appendChunk(
   return bodyBudget.small.hold(SMALL_BODY_BYTES, async () => {
     const room = new BodyRoom(bodyBudget.large);
     try {
+      const partBytes = ledger.partBytes + tailCopyBytes(ledger, chunk, prefixBytes);
       // A prefix is there twice while it is copied behind its other half.
       const isLarge = prefixBytes > SMALL_BODY_BYTES - READ_BYTES;
-      if (isLarge) await room.take(ledger.partBytes + prefixBytes);
-      return await appendHeld(bucket, grant, chunk, algorithm, then, async () => room.take(ledger.partBytes));
+      if (isLarge) await room.take(partBytes + prefixBytes);
+      return await appendHeld(bucket, grant, chunk, algorithm, then, async () => room.take(partBytes));
     } finally {
       room.giveBack();
     }
   });
+}
+
+/** Most bytes of a short last part that are copied into the ledger at the end. */
+function tailCopyBytes(ledger: Ledger, chunk: Chunk, prefixBytes: number): number {
+  // All of a blob, as far as can be told: it leaves no tail, unless it breaks off.
+  if (ledger.offset === 0 && chunk.range === null) return 0;
+  return chunk.lengthBytes === null ? ledger.partBytes : (prefixBytes + chunk.lengthBytes) % ledger.partBytes;
 }
 
 async function appendHeld(
@@ -77,12 +85,14 @@ async function appendHeld(
   const { ledger, lease } = grant;
   const hash = continueHash(ledger.hash, ledger.offset, algorithm);
   const sent: Part[] = [];
+  const before = isLargeObject(ledger) ? async () => openObject(bucket, ledger) : await prefixOf(bucket, grant);
+  if (before === null) return null;
   const writer = new PartWriter({
     bucket,
     partBytes: ledger.partBytes,
     multipart: ledger.multipart,
     nextPart: ledger.nextPart,
-    before: isLargeObject(ledger) ? async () => openObject(bucket, ledger) : await prefixOf(bucket, grant),
+    before,
     hash,
     expectedBytes: chunk.lengthBytes,
     onParts: async (parts, multipart) => {
@@ -132,8 +142,8 @@ function isLargeObject(ledger: Ledger): boolean {
   return ledger.multipart === null && ledger.offset > ledger.partBytes;
 }
 
-/** The bytes that the session has after its last whole part. */
-async function prefixOf(bucket: R2Bucket, { ledger, lease }: Grant): Promise<Uint8Array> {
+/** The bytes that the session has after its last whole part; null where the lease is lost. */
+async function prefixOf(bucket: R2Bucket, { ledger, lease }: Grant): Promise<Uint8Array | null> {
   if (ledger.tailBytes > 0) return lease.tail();
   if (ledger.objectKey === null) return new Uint8Array(0);
   return new Response(await openObject(bucket, ledger)).bytes();

@@ -6,6 +6,7 @@ import { OciError } from "../oci/errors.ts";
 import { appendChunk, type Chunk, type LeaseStub } from "./append.ts";
 import { commitBlob, otherDigest } from "./commit.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
+import { LeaseLost } from "./part-writer.ts";
 import { completedParts, digestMismatch } from "./put-whole.ts";
 import type { Ledger } from "./ledger.ts";
 
@@ -89,6 +90,7 @@ async function completeObject(bucket: R2Bucket, bytes: Ledger, lease: LeaseStub)
   }
   const { objectKey, uploadId } = bytes.multipart;
   const parts = await lease.parts();
+  if (parts === null) throw new LeaseLost();
   try {
     await bucket.resumeMultipartUpload(objectKey, uploadId).complete(completedParts(parts));
   } catch (error) {

@@ -32,9 +32,9 @@ export class Lease extends RpcTarget {
     return nowMs - this.#usedAtMs > LEASE_IDLE_SECONDS * 1000;
   }
 
-  /** The bytes of the short last part: at most `partBytes`. */
-  tail(): Uint8Array {
-    return this.#actions.tail();
+  /** The bytes of the short last part: at most `partBytes`; null where the lease is lost. */
+  tail(): Uint8Array | null {
+    return this.#use() ? this.#actions.tail() : null;
   }
 
   /** Whole parts are in R2; where there was a tail, or a single object, they hold its bytes too. */
@@ -42,9 +42,9 @@ export class Lease extends RpcTarget {
     return this.#do(() => this.#actions.recordParts(parts, multipart));
   }
 
-  /** All parts that make the object, in order. */
-  parts(): Part[] {
-    return this.#actions.parts();
+  /** All parts that make the object, in order; null where the lease is lost. */
+  parts(): Part[] | null {
+    return this.#use() ? this.#actions.parts() : null;
   }
 
   /**

@@ -36,7 +36,9 @@ export interface PartWriterStart {
  * A part is sent only when a byte after it has come: a blob that fits one part is one `put`, not an upload of parts.
  */
 export class PartWriter {
-  readonly #start: PartWriterStart;
+  readonly #start: Omit<PartWriterStart, "before">;
+  /** null: the bytes before are in the buffer; they are not held twice */
+  readonly #openBefore: (() => Promise<ReadableStream<Uint8Array>>) | null;
   #buffer: Uint8Array;
   #filled: number;
   #grown: boolean;
@@ -46,9 +48,10 @@ export class PartWriter {
   #newBytes = 0;
   readonly #untold: Part[] = [];
 
-  constructor(start: PartWriterStart) {
+  constructor({ before, ...start }: PartWriterStart) {
     this.#start = start;
-    const prefix = start.before instanceof Uint8Array ? start.before : new Uint8Array(0);
+    this.#openBefore = before instanceof Uint8Array ? null : before;
+    const prefix = before instanceof Uint8Array ? before : new Uint8Array(0);
     const wanted = prefix.byteLength + Math.min(start.expectedBytes ?? READ_BYTES, SMALL_BODY_BYTES - READ_BYTES);
     this.#buffer = new Uint8Array(Math.min(start.partBytes, wanted));
     this.#buffer.set(prefix);
@@ -109,8 +112,8 @@ export class PartWriter {
    * with the first new one: until then the object stands for them, and goes on doing so if this request comes to nothing.
    */
   async #copyBefore(): Promise<void> {
-    if (this.#start.before instanceof Uint8Array) return;
-    const reader = new BodyReader(await this.#start.before());
+    if (this.#openBefore === null) return;
+    const reader = new BodyReader(await this.#openBefore());
     try {
       for (let piece = await reader.next(); piece !== null; piece = await reader.next()) await this.#take(piece);
     } catch (error) {

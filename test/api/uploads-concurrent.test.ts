@@ -133,19 +133,23 @@ describe("two requests on one session at once", () => {
 });
 
 describe("a PATCH whose client fell silent", () => {
-  it.each<[what: string, before: number, silent: number, taken: number]>([
+  it.each<[what: string, before: number, silent: number, taken: number, ranged?: "ranged"]>([
     ["in a session without bytes", 0, 1000, 500],
     ["in a session of a single object", 1000, 1000, 500],
-    ["in a session with a tail", PART_BYTES + 1000, 1000, 500],
+    ["in a session of a single object that is large", PART_BYTES + 1000, 1000, 500],
+    ["in a session with a tail", PART_BYTES + 1000, 1000, 500, "ranged"],
     ["after it sent a part of its own", 1000, 2 * PART_BYTES, PART_BYTES + 500],
-    ["after it sent the part that took a tail in", PART_BYTES + 1000, 2 * PART_BYTES, PART_BYTES + 500],
+    ["after it sent the part that took a tail in", PART_BYTES + 1000, 2 * PART_BYTES, PART_BYTES + 500, "ranged"],
+    ["after it copied a large object, and sent a part", PART_BYTES + 1000, 2 * PART_BYTES, PART_BYTES + 500],
   ])(
     "%s gives way to another at the right offset, and its late bytes change nothing",
-    async (_what, before, silent, taken) => {
+    async (_what, before, silent, taken, ranged) => {
       const repository = freshRepository();
       const bytes = randomBytes(before + silent + 3000);
+      const { location: first } = await begin(repository);
+      const start = ranged === undefined ? undefined : 0;
       const location =
-        before === 0 ? (await begin(repository)).location : (await beginWith(repository, bytes.slice(0, before))).last;
+        before === 0 ? first : locationOf(await repository.appendChunk(first, bytes.slice(0, before), start));
       const garbage = randomBytes(silent);
       // The parts that went through are right; what comes after the silence is not what the newcomer sends.
       const lost = new Uint8Array(garbage);
@@ -177,19 +181,23 @@ describe("a PATCH whose client fell silent", () => {
     expect(sameBytes(await bodyOf(await repository.getBlob(digest(bytes))), bytes)).toBe(true);
   });
 
-  it("gives way twice, and neither of the silent ones' late parts is part of the blob", async () => {
-    const repository = freshRepository();
-    const bytes = randomBytes(3 * PART_BYTES);
-    const before = PART_BYTES + 1000;
-    const { last } = await beginWith(repository, bytes.slice(0, before));
-    const late = [];
-    for (let silent = 0; silent < 2; silent++) {
-      late.push(await pausedPatch(last, randomBytes(2 * PART_BYTES), 500));
-      letLeasesGoIdle();
-    }
-    const taking = await repository.appendChunk(last, bytes.slice(before), before);
-    expect(taking.status).toBe(202);
-    for (const paused of late) await expectError(await paused.resume(), 416, "BLOB_UPLOAD_INVALID");
-    await expectFinished(repository, locationOf(taking), bytes);
-  });
+  it.each([0, undefined])(
+    "gives way twice, and the silent ones' late parts are not part of the blob (from %s)",
+    async (start) => {
+      const repository = freshRepository();
+      const bytes = randomBytes(3 * PART_BYTES);
+      const before = PART_BYTES + 1000;
+      const { location } = await begin(repository);
+      const last = locationOf(await repository.appendChunk(location, bytes.slice(0, before), start));
+      const late = [];
+      for (let silent = 0; silent < 2; silent++) {
+        late.push(await pausedPatch(last, randomBytes(2 * PART_BYTES), 500));
+        letLeasesGoIdle();
+      }
+      const taking = await repository.appendChunk(last, bytes.slice(before), before);
+      expect(taking.status).toBe(202);
+      for (const paused of late) await expectError(await paused.resume(), 416, "BLOB_UPLOAD_INVALID");
+      await expectFinished(repository, locationOf(taking), bytes);
+    },
+  );
 });

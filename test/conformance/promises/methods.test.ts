@@ -32,6 +32,12 @@ const endpoints: readonly Row[] = [
     target: (r) => `/v2/${r.name}/blobs/uploads/`,
   },
   {
+    path: "end-4, end-11 /blobs/uploads",
+    allowed: ["POST"],
+    refused: ["GET", "HEAD", "PUT", "PATCH", "DELETE"],
+    target: (r) => `/v2/${r.name}/blobs/uploads`,
+  },
+  {
     path: "end-5, end-6, end-13, end-14 upload",
     allowed: ["GET", "HEAD", "PATCH", "PUT", "DELETE"],
     refused: ["POST"],
