@@ -136,18 +136,23 @@ async function emptyGarbage(env: Pick<Env, "DB" | "BLOBS">, nowMs: number): Prom
 
 /**
  * Objects that a crash left between R2 and D1. Keys list in the order of their making, so a cursor passes each of them
- * once, when it is too old for any upload to be still on its way to its row.
+ * once, when it is too old for any upload to be still on its way to its row. Those that are older than the database are
+ * not its to judge: a new one on a bucket that has been in use would find that no row names anything.
  */
 async function sweep(env: Pick<Env, "DB" | "BLOBS">, prefix: KeyPrefix, options: CollectOptions): Promise<boolean> {
   const cursorName = `sweep-cursor:${prefix}`;
   const end = firstKeyAt(prefix, options.nowMs - (options.uploadTtlSeconds + SWEEP_MARGIN_SECONDS) * 1000);
-  const known = await env.DB.prepare("SELECT value FROM registry_values WHERE name = ?1")
+  const known = await env.DB.prepare(
+    `SELECT (SELECT value FROM registry_values WHERE name = ?1) AS cursor,
+            (SELECT value FROM registry_values WHERE name = 'created-at') AS createdAtMs`,
+  )
     .bind(cursorName)
-    .first<{ value: string }>();
+    .first<{ cursor: string | null; createdAtMs: string | null }>();
+  if (known === null || known.createdAtMs === null) return false;
   const listed = await env.BLOBS.list({
     prefix,
     limit: COLLECTOR_STEP_ROWS,
-    ...(known === null ? {} : { startAfter: known.value }),
+    startAfter: known.cursor ?? firstKeyAt(prefix, Number(known.createdAtMs)),
   });
   const keys = listed.objects.map((object) => object.key).filter((key) => key < end);
   const last = keys.at(-1);

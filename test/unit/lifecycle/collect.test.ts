@@ -212,6 +212,11 @@ describe("a pass", () => {
   });
 });
 
+/** Sets since when the database is the index, ms since 1970. */
+async function bornAt(timeMs: number): Promise<void> {
+  await env.DB.prepare("UPDATE registry_values SET value = ?1 WHERE name = 'created-at'").bind(String(timeMs)).run();
+}
+
 describe("the sweep", () => {
   const lifeMs = (UPLOAD_TTL_SECONDS + SWEEP_MARGIN_SECONDS) * 1000;
 
@@ -231,7 +236,18 @@ describe("the sweep", () => {
     for (const key of await namedObjects()) expect(left).toContain(key);
   });
 
+  it("leaves objects alone that are older than the database: they are another one's", async () => {
+    const born = Date.now();
+    await bornAt(born);
+    const foreign = newKey("blobs/", born - 1);
+    await env.BLOBS.put(foreign, "another registry's blob");
+    await env.BLOBS.put(newKey("blobs/", born), "lost");
+    for (let pass = 0; pass < 2; pass++) await runPass({ sweep: true, nowMs: born + lifeMs + 1000 });
+    expect(await listObjects()).toEqual([foreign]);
+  });
+
   it("looks at each object once, and goes on where it stopped", async () => {
+    await bornAt(0);
     const keys = Array.from({ length: 10 }, (_, at) => newKey("blobs/", at));
     for (const key of keys.slice(0, 5)) await env.BLOBS.put(key, "lost");
     await runPass({ sweep: true, nowMs: lifeMs + 1000 });
@@ -241,6 +257,7 @@ describe("the sweep", () => {
   });
 
   it("takes more objects than one step does", async () => {
+    await bornAt(0);
     await Promise.all(
       Array.from({ length: COLLECTOR_STEP_ROWS + 1 }, async (_, at) => env.BLOBS.put(newKey("blobs/", at), "")),
     );
@@ -298,6 +315,7 @@ describe("the cron trigger", () => {
   });
 
   it("sweeps once an hour", async () => {
+    await bornAt(0);
     await env.BLOBS.put(newKey("blobs/", 0), "lost");
     for (const minute of [1, 30, 59]) await trigger(minute, {});
     expect(await listObjects()).toHaveLength(1);
