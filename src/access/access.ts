@@ -1,3 +1,4 @@
+import type { Context } from "hono";
 import { createMiddleware } from "hono/factory";
 import type { RepositoryEnv } from "../env.ts";
 import { OciError } from "../oci/errors.ts";
@@ -20,8 +21,7 @@ export function access(right: Right) {
         right,
       });
     }
-    // A page of another site can make the browser send a POST here; a client is no browser and says nothing of sites.
-    if (right !== "pull" && c.req.header("sec-fetch-site") === "cross-site") {
+    if (right !== "pull" && isForeignPage(c)) {
       throw new OciError("DENIED", { reason: "a page of another site may not change anything here", right });
     }
     if (repository !== null) c.set("repository", repository);
@@ -29,4 +29,15 @@ export function access(right: Right) {
     c.set("may", (other, where) => decide({ hostname, right: other, repository: where }));
     await next();
   });
+}
+
+/**
+ * Whether a page of another origin made the browser send this, which it can do with a POST: another site's, or that of
+ * another program on this machine. A client is no browser and says nothing of origins.
+ */
+function isForeignPage(c: Context): boolean {
+  const site = c.req.header("sec-fetch-site");
+  if (site !== undefined) return site !== "same-origin" && site !== "none";
+  const origin = c.req.header("origin");
+  return origin !== undefined && origin !== new URL(c.req.url).origin;
 }

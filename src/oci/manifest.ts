@@ -122,8 +122,8 @@ export function parseManifest(bytes: Uint8Array, headerType: string): Manifest {
     text,
     references: referencesOf(fields),
     subject: fields.subject?.digest ?? null,
-    artifactType: fields.artifactType ?? (kind === "index" ? null : (fields.config?.mediaType ?? null)),
-    annotations: fields.annotations ?? null,
+    artifactType: artifactTypeOf(kind, fields),
+    annotations: (fields.annotations ?? null) === null ? null : annotationsOf(json),
     warnings,
   };
 }
@@ -196,6 +196,20 @@ function parseFields(kind: ManifestKind, json: Readonly<Record<string, unknown>>
   const parsed = schemas[kind].safeParse(json);
   if (parsed.success) return parsed.data;
   throw new OciError("MANIFEST_INVALID", zodReason(parsed.error));
+}
+
+/** distribution-spec v1.1.1 «Listing Referrers»: where it is empty or missing, an image has its config's media type. */
+function artifactTypeOf(kind: ManifestKind, { artifactType, config }: Fields): string | null {
+  if ((artifactType ?? "") !== "") return artifactType ?? null;
+  return kind === "index" ? null : (config?.mediaType ?? null);
+}
+
+/** As they were sent: the schema's own copy would lose a key of `__proto__`. */
+function annotationsOf({ annotations }: Readonly<Record<string, unknown>>): Record<string, string> {
+  const entries = Object.entries(annotations ?? {}).filter(
+    (entry): entry is [string, string] => typeof entry[1] === "string",
+  );
+  return Object.fromEntries(entries);
 }
 
 /** One document must not be an image to one client and an index to another (CVE-2021-41190). */

@@ -270,6 +270,13 @@ describe("an artifactType", () => {
   it.each<[string, string, Fields, string | null]>([
     ["is the manifest's own", imageManifest, { ...good, artifactType: kind }, kind],
     ["is the config's media type in an image without one", imageManifest, good, config.mediaType],
+    [
+      "is the config's media type in an image whose own is empty",
+      imageManifest,
+      { ...good, artifactType: "" },
+      config.mediaType,
+    ],
+    ["is null in an index whose own is empty", imageIndex, { schemaVersion: 2, manifests: [], artifactType: "" }, null],
     ["is null in an index without one", imageIndex, { schemaVersion: 2, manifests: [layer] }, null],
     ["is the index's own", imageIndex, { schemaVersion: 2, manifests: [], artifactType: kind }, kind],
     ["is null in a manifest list", dockerManifestList, { schemaVersion: 2, manifests: [] }, null],
@@ -292,6 +299,13 @@ describe("a referrer's descriptor", () => {
       artifactType: "application/vnd.example.note.v1",
       annotations,
     });
+  });
+
+  it("has every annotation, whatever its key", () => {
+    const annotations = '{"__proto__":"a","constructor":"b"}';
+    const bytes = new TextEncoder().encode(`{"schemaVersion":2,"manifests":[],"annotations":${annotations}}`);
+    const listed = referrerDescriptor(parseManifest(bytes, imageIndex), parseDigest(unknownDigest()), 1);
+    expect(listed).toContain(annotations);
   });
 
   it("leaves out what the manifest has not", () => {
