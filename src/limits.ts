@@ -30,8 +30,8 @@ export const REFERRER_DESCRIPTOR_MAX_BYTES = 512 * KIB;
 /** D1 hands out values of at most 2 MB: a referrers page is read as slices of this size, which together with their frame make 4 MiB. */
 export const REFERRERS_SLICE_BYTES = MIB - KIB;
 
-/** More referrers than this fit no page: what a query looks at is bounded by it. */
-export const REFERRERS_PER_PAGE_MAX = 30_000;
+/** More referrers than this fit no page, whose shortest has 112 bytes: what a query looks at is bounded by it. */
+export const REFERRERS_PER_PAGE_MAX = 38_000;
 
 /** Slices in one referrers page: a page ends only near 4 MiB of body, since ggcr follows no Link there. */
 export const REFERRERS_SLICES_PER_PAGE = 4;
@@ -61,10 +61,11 @@ export const HASHES_KEPT_MAX = 1000;
 export const SINGLE_PUT_MAX_BYTES = 4 * 1024 * MIB;
 
 /**
- * Bytes of request bodies that one isolate holds at once; it has 128 MB for everything. Small bodies have a share of
- * their own, so that a manifest never waits for somebody's layer.
+ * Bytes of request bodies that one isolate holds at once, 64 MiB; it has 128 MB for everything. Small manifests have a
+ * share of their own, so that they never wait for somebody's layers, and small layers one, so that they begin at once.
  */
-export const SMALL_BODIES_BYTES = 16 * MIB;
+export const MANIFESTS_BYTES = 8 * MIB;
+export const SMALL_BODIES_BYTES = 8 * MIB;
 export const LARGE_BODIES_BYTES = 48 * MIB;
 
 /** A body that has grown past this is a large one. */
@@ -73,7 +74,15 @@ export const SMALL_BODY_BYTES = 512 * KIB;
 /** What reading a manifest takes in memory, as a multiple of its bytes: the bytes, their text, and what is made of it. */
 export const MANIFEST_MEMORY_FACTOR = 4;
 
-/** A body that brings less than READ_BYTES in so long is taken for broken off: it holds memory that others wait for. */
+/**
+ * What a read waits for at least, of a body whose speed is not known or is low: a slow client is no silent one. A read
+ * that took less than READ_FAST_MS makes the next one wait for more, one that took READ_SLOW_MS for less.
+ */
+export const READ_LEAST_BYTES = KIB;
+export const READ_FAST_MS = 1000;
+export const READ_SLOW_MS = 10_000;
+
+/** A body whose read gets less than it waits for in so long is taken for broken off: it holds memory that others want. */
 export const BODY_SILENCE_SECONDS = 60;
 
 /** A request that waits for its turn in the budget shows so often that it is still there; silent longer, it is passed over. */

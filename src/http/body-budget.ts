@@ -1,4 +1,12 @@
-import { LARGE_BODIES_BYTES, SMALL_BODIES_BYTES, WAIT_HEARTBEAT_MS, WAIT_SILENCE_MS } from "../limits.ts";
+import {
+  LARGE_BODIES_BYTES,
+  MANIFESTS_BYTES,
+  READ_BYTES,
+  SMALL_BODIES_BYTES,
+  SMALL_BODY_BYTES,
+  WAIT_HEARTBEAT_MS,
+  WAIT_SILENCE_MS,
+} from "../limits.ts";
 
 interface Waiter {
   readonly bytes: number;
@@ -94,33 +102,45 @@ export class BodyBudget {
   }
 }
 
-/** Room in a budget for one body, taken when it turns out to be needed, and given back whether it was or not. */
-export class BodyRoom {
-  readonly #budget: BodyBudget;
-  #giveBack: (() => void) | null = null;
-
-  constructor(budget: BodyBudget) {
-    this.#budget = budget;
-  }
-
-  /** To be called once. */
-  async take(bytes: number): Promise<void> {
-    this.#giveBack = await this.#budget.take(bytes);
-  }
-
-  giveBack(): void {
-    this.#giveBack?.();
-    this.#giveBack = null;
-  }
-}
-
 /**
- * The budgets of this isolate. Whoever holds of the large one waits for nothing, and nobody waits for the small one while
+ * The budgets of this isolate. Whoever holds of the large one waits for nothing, and nobody waits for another while
  * holding of the large: so a chain of waiting always ends at somebody who reads on.
  */
 export const bodyBudget = {
-  /** for a body as long as it is small: SMALL_BODY_BYTES each */
+  /** for a manifest as long as it is small: SMALL_BODY_BYTES each */
+  manifests: new BodyBudget(MANIFESTS_BYTES),
+  /** for any other body as long as it is small: SMALL_BODY_BYTES each */
   small: new BodyBudget(SMALL_BODIES_BYTES),
-  /** for what a body needs besides, once it has grown */
+  /** for a body that has grown */
   large: new BodyBudget(LARGE_BODIES_BYTES),
 } as const;
+
+/** The room of one body: a small one's, until it grows. */
+export class BodyRoom {
+  #giveBack: () => void;
+
+  constructor(giveBack: () => void) {
+    this.#giveBack = giveBack;
+  }
+
+  /** Takes `bytes`, and what a read takes, in the place of a small body's room. To be called once. */
+  async grow(bytes: number): Promise<void> {
+    const giveBack = await bodyBudget.large.take(bytes + READ_BYTES);
+    this.#giveBack();
+    this.#giveBack = giveBack;
+  }
+
+  giveBack(): void {
+    this.#giveBack();
+  }
+}
+
+/** Runs `work` with the room of a small body that is no manifest. */
+export async function withBodyRoom<T>(work: (room: BodyRoom) => Promise<T>): Promise<T> {
+  const room = new BodyRoom(await bodyBudget.small.take(SMALL_BODY_BYTES));
+  try {
+    return await work(room);
+  } finally {
+    room.giveBack();
+  }
+}

@@ -21,7 +21,7 @@ export async function withManifestBody<T>(c: Context, work: (bytes: Uint8Array) 
   const body: ReadableStream<Uint8Array> | null = c.req.raw.body;
   if ((contentLength(c) ?? 0) > MANIFEST_MAX_BYTES) return null;
   if (body === null) return work(new Uint8Array(0));
-  return bodyBudget.small.hold(SMALL_BODY_BYTES, async () => {
+  return bodyBudget.manifests.hold(SMALL_BODY_BYTES, async () => {
     const reader = new BodyReader(body);
     const smallMax = SMALL_BODY_BYTES / MANIFEST_MEMORY_FACTOR;
     const start = await readUpTo(reader, new Uint8Array(0), smallMax);

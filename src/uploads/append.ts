@@ -1,27 +1,26 @@
 import { newKey } from "../blobs/keys.ts";
-import { bodyBudget, BodyRoom } from "../http/body-budget.ts";
+import { type BodyRoom, withBodyRoom } from "../http/body-budget.ts";
 import { BodyBroken } from "../http/body-reader.ts";
 import type { ByteRange } from "../http/range.ts";
 import { READ_BYTES, SMALL_BODY_BYTES } from "../limits.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
+import { completeParts } from "./complete.ts";
 import { LeaseLost, PartWriter } from "./part-writer.ts";
 import type { Lease } from "./lease.ts";
-import type { AfterEnd, ContentHash, Ledger, Multipart, Part, Progress } from "./ledger.ts";
-import { completedParts } from "./put-whole.ts";
+import { type AfterEnd, type ContentHash, isTailAtRisk, type Ledger, type Part, type Progress } from "./ledger.ts";
 import { continueHash, keepHash } from "./running-hashes.ts";
 
 /** The writer's side of a lease, as it arrives over RPC. */
 export type LeaseStub = Pick<
   Rpc.Stub<Lease>,
-  "tail" | "parts" | "recordParts" | "recordEnd" | "finish" | "discard" | "release"
+  "tail" | "parts" | "recordUpload" | "touch" | "recordParts" | "recordEnd" | "finish" | "discard" | "release"
 >;
 
 /** A session that is this request's to write to. */
 export interface Grant {
   readonly ledger: Ledger;
   readonly lease: LeaseStub;
-  readonly tookOver: boolean;
 }
 
 export interface Chunk {
@@ -50,28 +49,18 @@ export async function appendChunk(
   algorithm: DigestAlgorithm,
   then: AfterEnd,
 ): Promise<Ledger | null> {
-  const { ledger, lease } = grant;
-  if (chunk.lengthBytes === 0 && !tailAtRisk(grant)) return (await lease.recordEnd(null, then)) ? ledger : null;
-  const prefixBytes = isLargeObject(ledger) ? 0 : ledger.multipart === null ? ledger.offset : ledger.tailBytes;
-  return bodyBudget.small.hold(SMALL_BODY_BYTES, async () => {
-    const room = new BodyRoom(bodyBudget.large);
-    try {
-      const partBytes = ledger.partBytes + tailCopyBytes(ledger, chunk, prefixBytes);
-      // A prefix is there twice while it is copied behind its other half.
-      const isLarge = prefixBytes > SMALL_BODY_BYTES - READ_BYTES;
-      if (isLarge) await room.take(partBytes + prefixBytes);
-      return await appendHeld(bucket, grant, chunk, algorithm, then, async () => room.take(partBytes));
-    } finally {
-      room.giveBack();
-    }
-  });
+  const { lease } = grant;
+  const ledger = grant.ledger.joining ? await joinParts(bucket, grant, await lease.parts(), "hold") : grant.ledger;
+  if (ledger === null) return null;
+  if (chunk.lengthBytes === 0 && !isTailAtRisk(ledger)) return (await lease.recordEnd(null, then)) ? ledger : null;
+  return withBodyRoom(async (room) => appendHeld(bucket, { ledger, lease }, chunk, algorithm, then, room));
 }
 
 /** Most bytes of a short last part that are copied into the ledger at the end. */
-function tailCopyBytes(ledger: Ledger, chunk: Chunk, prefixBytes: number): number {
+function tailCopyBytes(ledger: Ledger, chunk: Chunk): number {
   // All of a blob, as far as can be told: it leaves no tail, unless it breaks off.
   if (ledger.offset === 0 && chunk.range === null) return 0;
-  return chunk.lengthBytes === null ? ledger.partBytes : (prefixBytes + chunk.lengthBytes) % ledger.partBytes;
+  return chunk.lengthBytes === null ? ledger.partBytes : (ledger.offset + chunk.lengthBytes) % ledger.partBytes;
 }
 
 async function appendHeld(
@@ -80,9 +69,13 @@ async function appendHeld(
   chunk: Chunk,
   algorithm: DigestAlgorithm,
   then: AfterEnd,
-  onGrow: () => Promise<void>,
+  room: BodyRoom,
 ): Promise<Ledger | null> {
   const { ledger, lease } = grant;
+  const prefixBytes = isLargeObject(ledger) ? 0 : ledger.multipart === null ? ledger.offset : ledger.tailBytes;
+  const partBytes = ledger.partBytes + tailCopyBytes(ledger, chunk);
+  // A prefix is there twice while it is copied behind its other half.
+  if (prefixBytes > SMALL_BODY_BYTES - READ_BYTES) await room.grow(partBytes + prefixBytes);
   const hash = continueHash(ledger.hash, ledger.offset, algorithm);
   const sent: Part[] = [];
   const before = isLargeObject(ledger) ? async () => openObject(bucket, ledger) : await prefixOf(bucket, grant);
@@ -95,33 +88,31 @@ async function appendHeld(
     before,
     hash,
     expectedBytes: chunk.lengthBytes,
+    onUpload: async (multipart) => lease.recordUpload(multipart),
+    onCopied: async () => lease.touch(),
     onParts: async (parts, multipart) => {
       sent.push(...parts);
       return lease.recordParts(parts, multipart);
     },
-    onGrow,
+    onGrow: async () => room.grow(partBytes),
   });
-  let broken: boolean;
-  let recorded: Ledger | null;
   try {
-    broken = await consume(writer, chunk);
+    const broken = await consume(writer, chunk);
     const contentHash = hash === null ? null : keepHash(hash, algorithm);
     // Who sends a layer as one PATCH without a range (docker, podman, crane) has no more to send. Its parts are made one
     // object here, where bytes move anyway, and the commit of a large layer takes as long as that of a small one.
     const isAll = !broken && then === "release" && chunk.range === null && ledger.offset === 0;
-    recorded =
+    const recorded =
       isAll && writer.multipart !== null
-        ? await recordWhole(bucket, grant, writer, { multipart: writer.multipart, sent, hash: contentHash })
+        ? await recordWhole(bucket, grant, writer, sent, contentHash)
         : await recordEnd(bucket, grant, writer, contentHash, broken ? "release" : then);
+    if (broken) throw brokenOff(writer.newBytes);
+    return recorded;
   } catch (error) {
-    // Parts that the ledger never came to know would stay in R2, listed nowhere.
-    await writer.abandon();
+    // What was begun in R2 the ledger knows, and lets go of: this request can't tell how far its last call came.
     if (error instanceof LeaseLost) return null;
     throw error;
   }
-  if (recorded === null) await writer.abandon();
-  if (broken) throw brokenOff(writer.newBytes);
-  return recorded;
 }
 
 /** @returns whether the body broke off */
@@ -155,11 +146,6 @@ async function openObject(bucket: R2Bucket, { objectKey }: Ledger): Promise<Read
   return object.body;
 }
 
-/** A silent holder that gave way may yet overwrite the part that is the tail: it is sent again, under its own number. */
-function tailAtRisk({ ledger, tookOver }: Grant): boolean {
-  return tookOver && ledger.tailBytes > 0;
-}
-
 async function recordEnd(
   bucket: R2Bucket,
   grant: Grant,
@@ -168,7 +154,7 @@ async function recordEnd(
   then: AfterEnd,
 ): Promise<Ledger | null> {
   const { ledger, lease } = grant;
-  if (writer.newBytes === 0 && !tailAtRisk(grant)) return (await lease.recordEnd(null, then)) ? ledger : null;
+  if (writer.newBytes === 0 && !isTailAtRisk(ledger)) return (await lease.recordEnd(null, then)) ? ledger : null;
   const offset = ledger.offset + writer.newBytes;
   const contentHash = writer.newBytes === 0 ? ledger.hash : hash;
   if (writer.multipart === null) {
@@ -191,33 +177,47 @@ async function recordEnd(
       hash: contentHash,
     },
     parts: writer.untold,
-    tail: { part, bytes: isWhole ? null : writer.tail },
+    // Sliced: of a view the whole buffer would cross to the session.
+    tail: { part, bytes: isWhole ? null : writer.tail.slice() },
   };
   return (await lease.recordEnd(progress, then)) ? { ...ledger, ...progress.ledger } : null;
 }
 
-/**
- * Makes the parts one object, which the ledger then names like one that was put at once. It is sealed meanwhile: a crash
- * between leaves what a final PUT can finish, or the alarm give up.
- */
+/** The end of a PATCH that is taken for all of the blob: its parts become one object. */
 async function recordWhole(
   bucket: R2Bucket,
   { ledger, lease }: Grant,
   writer: PartWriter,
-  {
-    multipart,
-    sent,
-    hash,
-  }: { readonly multipart: Multipart; readonly sent: readonly Part[]; readonly hash: ContentHash | null },
+  sent: readonly Part[],
+  hash: ContentHash | null,
 ): Promise<Ledger | null> {
   const part = await writer.putTailPart();
-  const { objectKey, uploadId } = multipart;
-  const common = { offset: writer.newBytes, tailBytes: 0, hash };
-  const sealed = { ...common, multipart, objectKey: null, nextPart: writer.nextPart + 1 };
-  if (!(await lease.recordEnd({ ledger: sealed, parts: [], tail: { part, bytes: null } }, "seal"))) return null;
-  await bucket.resumeMultipartUpload(objectKey, uploadId).complete(completedParts([...sent, part]));
-  const whole = { ...common, multipart: null, objectKey, nextPart: 1 };
-  return (await lease.recordEnd({ ledger: whole, parts: [], tail: null }, "release")) ? { ...ledger, ...whole } : null;
+  const { multipart, newBytes: offset, nextPart } = writer;
+  const all = { offset, multipart, objectKey: null, tailBytes: 0, nextPart: nextPart + 1, hash };
+  // Said beforehand: whoever comes after a crash in between knows that the object may stand, and goes on with it.
+  if (!(await lease.recordEnd({ ledger: all, parts: [], tail: { part, bytes: null } }, "join"))) return null;
+  return joinParts(bucket, { ledger: { ...ledger, ...all }, lease }, [...sent, part], "release");
+}
+
+/** Makes the recorded parts one object, which the ledger then names like one that was put at once. */
+async function joinParts(
+  bucket: R2Bucket,
+  { ledger, lease }: Grant,
+  parts: readonly Part[] | null,
+  then: "release" | "hold",
+): Promise<Ledger | null> {
+  if (parts === null || ledger.multipart === null) return null;
+  await completeParts(bucket, ledger.multipart, parts, ledger.offset);
+  const whole = {
+    offset: ledger.offset,
+    multipart: null,
+    objectKey: ledger.multipart.objectKey,
+    tailBytes: 0,
+    nextPart: 1,
+    hash: ledger.hash,
+  };
+  const recorded = await lease.recordEnd({ ledger: whole, parts: [], tail: null }, then);
+  return recorded ? { ...ledger, ...whole, joining: false } : null;
 }
 
 function brokenOff(newBytes: number): OciError {

@@ -6,9 +6,11 @@ import { OciError } from "../oci/errors.ts";
 import { appendChunk, type Chunk, type LeaseStub } from "./append.ts";
 import { commitBlob, otherDigest } from "./commit.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
+import { completeParts } from "./complete.ts";
 import { LeaseLost } from "./part-writer.ts";
-import { completedParts, digestMismatch } from "./put-whole.ts";
+import { digestMismatch } from "./put-whole.ts";
 import type { Ledger } from "./ledger.ts";
+import type { UploadSession } from "./session.ts";
 
 /** Another request holds the session, or the bytes do not begin where it stands. */
 export interface Conflict {
@@ -28,7 +30,8 @@ export async function finishSession(
   digest: Digest,
   chunk: Chunk,
 ): Promise<{ readonly kind: "created" } | Conflict> {
-  using answer = await env.UPLOADS.getByName(location.id).open({
+  const session = env.UPLOADS.getByName(location.id);
+  using answer = await session.open({
     start: chunk.range?.start ?? null,
     purpose: "finish",
     hasBytes: chunk.lengthBytes !== 0,
@@ -36,16 +39,18 @@ export async function finishSession(
   });
   if (answer.kind === "unknown") throw unknownUpload();
   if (answer.kind === "conflict") return answer;
-  if (answer.kind === "finished") {
-    if (answer.digest !== digest) throw otherDigest(answer.digest);
-    return { kind: "created" };
-  }
+  if (answer.kind === "finished") return finishedWith(answer.digest, digest);
   const { lease } = answer;
   try {
+    // Bytes beyond what an earlier final PUT brought are no repetition of it.
+    if (answer.ledger.sealed && chunk.range !== null && chunk.range.end + 1 !== answer.ledger.offset) {
+      await lease.release();
+      return { kind: "conflict", offset: answer.ledger.offset };
+    }
     const ledger = answer.ledger.sealed
       ? answer.ledger
       : await appendChunk(env.BLOBS, answer, chunk, digestAlgorithm(digest), "seal");
-    if (ledger === null) return { kind: "conflict", offset: answer.ledger.offset };
+    if (ledger === null) return await overtaken(session, digest);
     const objectKey = await wholeObject(env.BLOBS, ledger, lease, digest);
     await commitBlob(env.DB, { repository: location.repository, digest, size: ledger.offset, objectKey });
     await lease.finish(digest);
@@ -53,13 +58,30 @@ export async function finishSession(
   } catch (error) {
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
     const held = await lease.release();
-    throw held || error instanceof OciError ? error : unknownUpload();
+    if (held || error instanceof OciError) throw error;
+    return overtaken(session, digest);
   }
+}
+
+/** The answer where the lease was lost: to another request, to the end of the session, or to this one's own success. */
+async function overtaken(
+  session: DurableObjectStub<UploadSession>,
+  digest: Digest,
+): Promise<{ readonly kind: "created" } | Conflict> {
+  const status = await session.status();
+  if (status.kind === "finished") return finishedWith(status.digest, digest);
+  if (status.kind !== "open") throw unknownUpload();
+  return { kind: "conflict", offset: status.offset };
+}
+
+function finishedWith(finished: Digest, digest: Digest): { readonly kind: "created" } {
+  if (finished !== digest) throw otherDigest(finished);
+  return { kind: "created" };
 }
 
 /**
  * Makes the bytes one object and sees that they are the digest's. Nothing is copied. Nothing is read back either, unless
- * the bytes came in several requests, or were announced under another algorithm than the digest's.
+ * the running hash is not at hand (README.md), or was that of another algorithm than the digest's.
  */
 async function wholeObject(bucket: R2Bucket, bytes: Ledger, lease: LeaseStub, digest: Digest): Promise<string> {
   const hex = hexAtHand(bytes, digest);
@@ -88,17 +110,10 @@ async function completeObject(bucket: R2Bucket, bytes: Ledger, lease: LeaseStub)
     await bucket.put(objectKey, new Uint8Array(0));
     return objectKey;
   }
-  const { objectKey, uploadId } = bytes.multipart;
   const parts = await lease.parts();
   if (parts === null) throw new LeaseLost();
-  try {
-    await bucket.resumeMultipartUpload(objectKey, uploadId).complete(completedParts(parts));
-  } catch (error) {
-    // A final PUT before this one may have come as far, and no farther: then the object stands already.
-    const object = await bucket.head(objectKey);
-    if (object?.size !== bytes.offset) throw error;
-  }
-  return objectKey;
+  await completeParts(bucket, bytes.multipart, parts, bytes.offset);
+  return bytes.multipart.objectKey;
 }
 
 async function readBack(bucket: R2Bucket, objectKey: string, digest: Digest): Promise<string> {

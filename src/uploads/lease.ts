@@ -7,6 +7,7 @@ import type { AfterEnd, Multipart, Part, Progress } from "./ledger.ts";
 export interface LeaseActions {
   isHeld: () => boolean;
   release: () => void;
+  recordUpload: (multipart: Multipart) => void;
   recordParts: (parts: readonly Part[], multipart: Multipart) => void;
   recordEnd: (progress: Progress | null, then: AfterEnd) => Promise<void>;
   tail: () => Uint8Array;
@@ -35,6 +36,16 @@ export class Lease extends RpcTarget {
   /** The bytes of the short last part: at most `partBytes`; null where the lease is lost. */
   tail(): Uint8Array | null {
     return this.#use() ? this.#actions.tail() : null;
+  }
+
+  /** A multipart upload was begun. Told before it has a part, so that the session's end finds it, whatever happens. */
+  recordUpload(multipart: Multipart): boolean {
+    return this.#do(() => this.#actions.recordUpload(multipart));
+  }
+
+  /** A sign of life of a holder that has nothing to record for long. */
+  touch(): boolean {
+    return this.#use();
   }
 
   /** Whole parts are in R2; where there was a tail, or a single object, they hold its bytes too. */

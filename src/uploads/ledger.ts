@@ -28,6 +28,10 @@ export interface Ledger {
   readonly partBytes: number;
   /** null: all bytes so far are one object at `objectKey`, or there are none */
   readonly multipart: Multipart | null;
+  /** a multipart upload that was begun, and of which no part was recorded: whoever comes next aborts it */
+  readonly candidate: Multipart | null;
+  /** the parts, which are all recorded, are being made one object: whoever comes next goes on with that */
+  readonly joining: boolean;
   /** the single object that holds all bytes so far, where there is no multipart upload */
   readonly objectKey: string | null;
   /** a single object that a part has taken in, until the request that sent the part ends */
@@ -55,5 +59,16 @@ export interface Progress {
   readonly tail: { readonly part: Part; readonly bytes: Uint8Array | null } | null;
 }
 
-/** What becomes of the lease when a request's bytes have ended: a final PUT goes on to make the object whole. */
-export type AfterEnd = "release" | "seal";
+/**
+ * What becomes of the session when a request's bytes have ended: the lease ends; it goes on (`hold`); it goes on to make
+ * the parts one object, of a PATCH (`join`) or of a final PUT, after which no chunk may follow (`seal`).
+ */
+export type AfterEnd = "release" | "hold" | "join" | "seal";
+
+/**
+ * Whether a silent holder that gave way may yet overwrite the part that is the tail: it was given that number, which is
+ * left unused since. The tail is then sent again, under a number of its own.
+ */
+export function isTailAtRisk(ledger: Pick<Ledger, "tailPart" | "nextPart">): boolean {
+  return ledger.tailPart !== null && ledger.nextPart !== ledger.tailPart;
+}

@@ -23,6 +23,10 @@ export interface PartWriterStart {
   readonly hash: Hash | null;
   /** bytes that will come, where that is known */
   readonly expectedBytes: number | null;
+  /** called before an upload of parts that was begun here has its first part; false: the lease is lost */
+  readonly onUpload: (multipart: Multipart) => Promise<boolean>;
+  /** called for each part that is copied of the bytes before; false: the lease is lost */
+  readonly onCopied: () => Promise<boolean>;
   /** called when R2 has a part, with those before it that were not told yet; false: the lease is lost */
   readonly onParts: (parts: readonly Part[], multipart: Multipart) => Promise<boolean>;
   /** called once, before the buffer grows past what a small body may hold */
@@ -43,7 +47,6 @@ export class PartWriter {
   #filled: number;
   #grown: boolean;
   #multipart: Multipart | null;
-  #isRecorded: boolean;
   #nextPart: number;
   #newBytes = 0;
   readonly #untold: Part[] = [];
@@ -59,7 +62,6 @@ export class PartWriter {
     // Who brings a large prefix has taken the room for it.
     this.#grown = prefix.byteLength > SMALL_BODY_BYTES - READ_BYTES;
     this.#multipart = start.multipart;
-    this.#isRecorded = start.multipart !== null;
     this.#nextPart = start.nextPart;
   }
 
@@ -94,17 +96,19 @@ export class PartWriter {
    */
   async consume(body: ReadableStream<Uint8Array>, limitBytes: number): Promise<boolean> {
     const reader = new BodyReader(body);
-    for (let piece = await reader.next(); piece !== null; piece = await reader.next()) {
-      if (this.#newBytes + piece.byteLength > limitBytes) {
-        reader.release();
-        return false;
+    try {
+      for (let piece = await reader.next(); piece !== null; piece = await reader.next()) {
+        if (this.#newBytes + piece.byteLength > limitBytes) return false;
+        if (this.#newBytes === 0) await this.#copyBefore();
+        this.#start.hash?.update(piece);
+        this.#newBytes += piece.byteLength;
+        await this.#take(piece, async () => this.#tell());
       }
-      if (this.#newBytes === 0) await this.#copyBefore();
-      this.#start.hash?.update(piece);
-      this.#newBytes += piece.byteLength;
-      await this.#take(piece, async () => this.#tell());
+      return true;
+    } finally {
+      // Whatever ends it: the rest is read and dropped, so that the client comes to read the answer.
+      reader.release();
     }
-    return true;
   }
 
   /**
@@ -115,7 +119,11 @@ export class PartWriter {
     if (this.#openBefore === null) return;
     const reader = new BodyReader(await this.#openBefore());
     try {
-      for (let piece = await reader.next(); piece !== null; piece = await reader.next()) await this.#take(piece);
+      for (let piece = await reader.next(); piece !== null; piece = await reader.next()) {
+        await this.#take(piece, async () => {
+          if (!(await this.#start.onCopied())) throw new LeaseLost();
+        });
+      }
     } catch (error) {
       // Not the client's body: a caller would keep what came of that one.
       if (error instanceof BodyBroken) throw new Error("the session's bytes could not be read", { cause: error });
@@ -123,18 +131,12 @@ export class PartWriter {
     }
   }
 
-  /** Gives up an upload of parts that this writer began and nobody else knows of. */
-  async abandon(): Promise<void> {
-    if (this.#multipart === null || this.#isRecorded) return;
-    await this.#start.bucket.resumeMultipartUpload(this.#multipart.objectKey, this.#multipart.uploadId).abort();
-  }
-
   /** Sends the tail as the last part; a later chunk sends it again, longer, under the same number. */
   async putTailPart(): Promise<Part> {
     return this.#send(this.tail);
   }
 
-  async #take(bytes: Uint8Array, onPart: () => Promise<void> = async () => undefined): Promise<void> {
+  async #take(bytes: Uint8Array, onPart: () => Promise<void>): Promise<void> {
     let at = 0;
     while (at < bytes.byteLength) {
       if (this.#filled === this.#start.partBytes) {
@@ -170,7 +172,6 @@ export class PartWriter {
   async #tell(): Promise<void> {
     const parts = this.#untold.splice(0);
     if (this.#multipart === null || !(await this.#start.onParts(parts, this.#multipart))) throw new LeaseLost();
-    this.#isRecorded = true;
   }
 
   async #send(bytes: Uint8Array): Promise<Part> {
@@ -191,7 +192,12 @@ export class PartWriter {
       return this.#start.bucket.resumeMultipartUpload(this.#multipart.objectKey, this.#multipart.uploadId);
     }
     const upload = await this.#start.bucket.createMultipartUpload(newKey("blobs/", Date.now()));
-    this.#multipart = { objectKey: upload.key, uploadId: upload.uploadId };
+    const multipart = { objectKey: upload.key, uploadId: upload.uploadId };
+    if (!(await this.#start.onUpload(multipart))) {
+      await upload.abort();
+      throw new LeaseLost();
+    }
+    this.#multipart = multipart;
     return upload;
   }
 }

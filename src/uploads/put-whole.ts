@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { newKey } from "../blobs/keys.ts";
-import { bodyBudget, BodyRoom } from "../http/body-budget.ts";
+import { withBodyRoom } from "../http/body-budget.ts";
 import { BodyBroken } from "../http/body-reader.ts";
-import { PART_BYTES, SINGLE_PUT_MAX_BYTES, SMALL_BODY_BYTES } from "../limits.ts";
+import { PART_BYTES, SINGLE_PUT_MAX_BYTES } from "../limits.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
+import { completeParts } from "./complete.ts";
 import { PartWriter } from "./part-writer.ts";
 import type { Part } from "./ledger.ts";
 
@@ -38,8 +39,7 @@ async function putUnknownLength(
   body: ReadableStream<Uint8Array>,
   digest: Digest,
 ): Promise<StoredBlob> {
-  return bodyBudget.small.hold(SMALL_BODY_BYTES, async () => {
-    const room = new BodyRoom(bodyBudget.large);
+  return withBodyRoom(async (room) => {
     const hash = createHash(digestAlgorithm(digest));
     const parts: Part[] = [];
     const writer = new PartWriter({
@@ -50,11 +50,13 @@ async function putUnknownLength(
       before: new Uint8Array(0),
       hash,
       expectedBytes: null,
+      onUpload: async () => true,
+      onCopied: async () => true,
       onParts: async (more) => {
         parts.push(...more);
         return true;
       },
-      onGrow: async () => room.take(PART_BYTES),
+      onGrow: async () => room.grow(PART_BYTES),
     });
     try {
       await writer.consume(body, Number.POSITIVE_INFINITY);
@@ -65,16 +67,13 @@ async function putUnknownLength(
       }
       if (hash.digest("hex") !== digestHex(digest)) throw digestMismatch(digest);
       parts.push(await writer.putTailPart());
-      const { objectKey, uploadId } = writer.multipart;
-      await bucket.resumeMultipartUpload(objectKey, uploadId).complete(completedParts(parts));
-      return { objectKey, size: writer.newBytes };
+      await completeParts(bucket, writer.multipart, parts, writer.newBytes);
+      return { objectKey: writer.multipart.objectKey, size: writer.newBytes };
     } catch (error) {
       if (writer.multipart !== null) {
         await bucket.resumeMultipartUpload(writer.multipart.objectKey, writer.multipart.uploadId).abort();
       }
       throw error instanceof BodyBroken ? bodyBroken() : error;
-    } finally {
-      room.giveBack();
     }
   });
 }
@@ -95,10 +94,6 @@ async function putChecked(
     if (message.includes("Network connection lost")) throw bodyBroken();
     throw error;
   }
-}
-
-export function completedParts(parts: readonly Part[]): R2UploadedPart[] {
-  return parts.map(({ number, etag }) => ({ partNumber: number, etag }));
 }
 
 export function digestMismatch(digest: Digest): OciError {

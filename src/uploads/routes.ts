@@ -87,6 +87,7 @@ uploads.put(session, access("push"), async (c) => {
   const stored = await putWhole(c.env.BLOBS, chunk.body, chunk.lengthBytes, digest).catch((error: unknown) =>
     explainMismatch(c, location, digest, error),
   );
+  if (stored instanceof Response) return stored;
   if (chunk.range !== null && stored.size !== chunk.range.end + 1) {
     await c.env.BLOBS.delete(stored.objectKey);
     throw new OciError("SIZE_INVALID", {
@@ -212,10 +213,10 @@ async function explainMismatch(
   location: UploadLocation,
   digest: Digest,
   error: unknown,
-): Promise<never> {
+): Promise<Response> {
   if (error instanceof OciError && error.code === "DIGEST_INVALID") {
     const state = await findUploadState(c.env.DB, location.id);
-    if (state?.state === "opened") await finishAgain(c, location, digest, null, state);
+    if (state?.state === "opened") return finishAgain(c, location, digest, null, state);
     if (state?.state === "cancelled") throw unknownUpload();
   }
   throw error;

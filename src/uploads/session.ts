@@ -2,7 +2,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Digest } from "../oci/digest.ts";
 import { ALARM_PATIENCE_SECONDS, ALARM_RETRY_SECONDS } from "../limits.ts";
 import { insertGarbage } from "../blobs/garbage.ts";
-import type { AfterEnd, Ledger, Multipart, Part, Progress } from "./ledger.ts";
+import { type AfterEnd, isTailAtRisk, type Ledger, type Multipart, type Part, type Progress } from "./ledger.ts";
 import { Lease } from "./lease.ts";
 
 export type OpenAnswer =
@@ -10,12 +10,15 @@ export type OpenAnswer =
       readonly kind: "granted";
       readonly ledger: Ledger;
       readonly lease: Lease;
-      /** a silent holder gave way, which may still be sending the part that is the tail */
-      readonly tookOver: boolean;
     }
   | { readonly kind: "conflict"; readonly offset: number }
   | { readonly kind: "finished"; readonly digest: Digest }
   | { readonly kind: "unknown" };
+
+export type SessionStatus =
+  | { readonly kind: "open"; readonly offset: number }
+  | { readonly kind: "finished"; readonly digest: Digest }
+  | { readonly kind: "cancelled" | "absent" };
 
 export interface OpenRequest {
   /** where the caller's bytes begin; null: wherever the session stands */
@@ -60,6 +63,7 @@ export class UploadSession extends DurableObject<Env> {
       release: () => {
         if (this.#lease === lease) this.#lease = null;
       },
+      recordUpload: (multipart) => this.#write({ ...this.#mustLedger(), candidate: multipart }),
       recordParts: (parts, multipart) => this.#recordParts(parts, multipart),
       recordEnd: async (progress, then) => this.#recordEnd(progress, then),
       tail: () => this.#tail(),
@@ -68,19 +72,22 @@ export class UploadSession extends DurableObject<Env> {
       discard: () => this.#discard(),
     });
     this.#lease = lease;
+    const open = { ...ledger, nextPart, candidate: null };
     // One call fewer for the empty final PUT. A tail at risk is sent again first.
-    const seals = request.purpose === "finish" && !request.hasBytes && !(tookOver && ledger.tailBytes > 0);
-    const granted = { ...ledger, nextPart, sealed: ledger.sealed || seals };
+    const seals = request.purpose === "finish" && !request.hasBytes && !isTailAtRisk(open);
+    const granted = { ...open, sealed: ledger.sealed || seals };
     // A number that was left out stays out: the one who takes over next must not be given it either.
-    if (tookOver || seals) this.#write(granted);
-    return { kind: "granted", ledger: granted, lease, tookOver };
+    if (tookOver || seals || ledger.candidate !== null) this.#write(granted);
+    // Of a request that broke off, or of a silent one: it is told that it lost the session before it can record a part.
+    if (ledger.candidate !== null) this.ctx.waitUntil(this.#abort(ledger.candidate).catch(() => undefined));
+    return { kind: "granted", ledger: granted, lease };
   }
 
   /** end-13. `absent`: no chunk has made the session. */
-  status(): { readonly kind: "open"; readonly offset: number } | { readonly kind: "ended" | "absent" } {
+  status(): SessionStatus {
     const ledger = this.#ledger();
     if (ledger === null) return { kind: "absent" };
-    return ledger.end === null ? { kind: "open", offset: ledger.offset } : { kind: "ended" };
+    return ledger.end ?? { kind: "open", offset: ledger.offset };
   }
 
   /** end-14. */
@@ -119,6 +126,8 @@ export class UploadSession extends DurableObject<Env> {
       offset: 0,
       partBytes: create.partBytes,
       multipart: null,
+      candidate: null,
+      joining: false,
       objectKey: null,
       supersededKey: null,
       tailBytes: 0,
@@ -164,6 +173,7 @@ export class UploadSession extends DurableObject<Env> {
         // A tail, or a single object, was counted already: these parts hold it, and more.
         offset: ledger.offset - ledger.tailBytes - this.#singleBytes(ledger) + bytes,
         multipart,
+        candidate: null,
         objectKey: null,
         supersededKey: ledger.objectKey ?? ledger.supersededKey,
         tailBytes: 0,
@@ -190,9 +200,9 @@ export class UploadSession extends DurableObject<Env> {
 
   async #recordEnd(progress: Progress | null, then: AfterEnd): Promise<void> {
     const ledger = this.#mustLedger();
-    const sealed = then === "seal";
+    const after = { sealed: then === "seal", joining: then === "join" };
     if (progress === null) {
-      this.#write({ ...ledger, sealed });
+      this.#write({ ...ledger, ...after });
       return;
     }
     this.ctx.storage.transactionSync(() => {
@@ -202,10 +212,11 @@ export class UploadSession extends DurableObject<Env> {
       for (const part of progress.parts) this.#putPart(part);
       if (progress.tail !== null) this.#putTail(progress.tail.part, progress.tail.bytes ?? new Uint8Array(0));
       const tailPart = progress.ledger.tailBytes > 0 ? (progress.tail?.part.number ?? null) : null;
-      this.#write({ ...ledger, ...progress.ledger, tailPart, supersededKey: null, sealed });
+      this.#write({ ...ledger, ...progress.ledger, tailPart, supersededKey: null, candidate: null, ...after });
     });
     const superseded = ledger.objectKey ?? ledger.supersededKey;
-    if (superseded !== null) await this.env.BLOBS.delete(superseded);
+    // What stays behind is an object without a row, which the sweep finds. The ledger has the bytes: no reason to fail.
+    if (superseded !== null) await this.env.BLOBS.delete(superseded).catch(() => undefined);
   }
 
   /** A part that takes the tail in may have another number: the tail's own is no part of the object any more. */
@@ -257,21 +268,25 @@ export class UploadSession extends DurableObject<Env> {
 
   /** Safe to repeat. */
   async #removeBytes(ledger: Ledger): Promise<void> {
+    const mayBeWhole = ledger.sealed || ledger.joining;
+    if (ledger.candidate !== null) await this.#abort(ledger.candidate).catch(() => undefined);
     if (ledger.multipart !== null) {
-      // Fails where the upload was completed, by a final PUT that did not reach its rows, or was aborted before.
-      await this.env.BLOBS.resumeMultipartUpload(ledger.multipart.objectKey, ledger.multipart.uploadId)
-        .abort()
-        .catch((error: unknown) => {
-          if (!ledger.sealed && ledger.end === null) throw error;
-        });
+      // Fails where the upload was completed, by a request that came no farther, or was aborted before.
+      await this.#abort(ledger.multipart).catch((error: unknown) => {
+        if (!mayBeWhole && ledger.end === null) throw error;
+      });
     }
     const objectKey = ledger.multipart?.objectKey ?? ledger.objectKey;
     if (objectKey !== null && ledger.sealed) {
       // Only a sealed session's key was ever offered to the database: there it may have become a blob.
       await insertGarbage(this.env.DB, [objectKey], Date.now()).run();
-    } else if (ledger.objectKey !== null) {
-      await this.env.BLOBS.delete(ledger.objectKey);
+    } else if (objectKey !== null && (ledger.objectKey !== null || ledger.joining)) {
+      await this.env.BLOBS.delete(objectKey);
     }
     if (ledger.supersededKey !== null) await this.env.BLOBS.delete(ledger.supersededKey);
+  }
+
+  async #abort({ objectKey, uploadId }: Multipart): Promise<void> {
+    await this.env.BLOBS.resumeMultipartUpload(objectKey, uploadId).abort();
   }
 }

@@ -17,15 +17,10 @@ function letLeasesGoIdle(): void {
   vi.spyOn(Date, "now").mockReturnValue(late);
 }
 
-/** A PATCH that is in the midst of its body: `seen` bytes of the chunk have been taken. */
-async function pausedPatch(
-  location: string,
-  chunk: Bytes,
-  seen: number,
-  headers: Readonly<Record<string, string>> = {},
-) {
+/** A request that is in the midst of its body: `seen` bytes of the chunk have been taken. */
+async function paused(method: "PATCH" | "PUT", target: string, chunk: Bytes, seen: number) {
   const { body, reading, resume } = pausedStream(chunk.slice(0, seen), chunk.slice(seen));
-  const answered = serve(streamed("PATCH", location, body, headers));
+  const answered = serve(streamed(method, target, body));
   await reading;
   return {
     resume: async (): Promise<Response> => {
@@ -51,7 +46,7 @@ describe("two requests on one session at once", () => {
     const bytes = randomBytes(offset + 1000);
     const location =
       offset === 0 ? (await begin(repository)).location : (await beginWith(repository, bytes.slice(0, offset))).last;
-    const paused = await pausedPatch(location, bytes.slice(offset), 500);
+    const running = await paused("PATCH", location, bytes.slice(offset), 500);
     for (const other of [
       await repository.appendChunk(location, randomBytes(10)),
       await repository.appendChunk(location, bytes.slice(offset), offset),
@@ -60,7 +55,7 @@ describe("two requests on one session at once", () => {
       expect(other.headers.get("Range")).toBe(`0-${String(Math.max(0, offset - 1))}`);
       await expectError(other, 416, "BLOB_UPLOAD_INVALID");
     }
-    const patched = await paused.resume();
+    const patched = await running.resume();
     expect(patched.status).toBe(202);
     await expectFinished(repository, locationOf(patched), bytes);
   });
@@ -84,9 +79,9 @@ describe("two requests on one session at once", () => {
     const repository = freshRepository();
     const bytes = randomBytes(2000);
     const { last } = await beginWith(repository, bytes.slice(0, 1000));
-    const paused = await pausedPatch(last, bytes.slice(1000), 500);
+    const running = await paused("PATCH", last, bytes.slice(1000), 500);
     await expectError(await repository.finishUpload(last, digest(bytes.slice(0, 1000))), 416, "BLOB_UPLOAD_INVALID");
-    const patched = await paused.resume();
+    const patched = await running.resume();
     expect(patched.status).toBe(202);
     await expectFinished(repository, locationOf(patched), bytes);
   });
@@ -120,10 +115,9 @@ describe("two requests on one session at once", () => {
       const repository = freshRepository();
       const made = await objectsMadeBy(async () => {
         const { last } = await beginWith(repository, randomBytes(1000));
-        const paused = await pausedPatch(last, randomBytes(length), length - 500);
+        const running = await paused("PATCH", last, randomBytes(length), length - 500);
         expect((await repository.cancelUpload(last)).status).toBe(204);
-        const patched = await paused.resume();
-        expect([404, 416]).toContain(patched.status);
+        await expectError(await running.resume(), 404, "BLOB_UPLOAD_UNKNOWN");
         expect((await repository.uploadStatus(last)).status).toBe(404);
         await runPass({ graceSeconds: 3600 });
       });
@@ -155,14 +149,14 @@ describe("a PATCH whose client fell silent", () => {
       const lost = new Uint8Array(garbage);
       lost.set(bytes.subarray(before, before + taken));
       const made = await objectsMadeBy(async () => {
-        const paused = await pausedPatch(location, lost, taken);
+        const running = await paused("PATCH", location, lost, taken);
         letLeasesGoIdle();
         const status = await repository.uploadStatus(location);
         const recorded = Number(/^0-(\d+)$/.exec(status.headers.get("Range") ?? "")?.[1]) + 1;
         const stands = before === 0 && recorded === 1 ? 0 : recorded;
         const taking = await repository.appendChunk(locationOf(status), bytes.slice(stands), stands);
         expect(taking.status).toBe(202);
-        const late = await paused.resume();
+        const late = await running.resume();
         await expectError(late, 416, "BLOB_UPLOAD_INVALID");
         await expectFinished(repository, locationOf(taking), bytes);
       });
@@ -174,12 +168,29 @@ describe("a PATCH whose client fell silent", () => {
     const repository = freshRepository();
     const bytes = randomBytes(PART_BYTES + 1000);
     const { last } = await beginWith(repository, bytes);
-    const paused = await pausedPatch(last, randomBytes(1000), 500);
+    const silent = await paused("PATCH", last, randomBytes(1000), 500);
     letLeasesGoIdle();
     await expectFinished(repository, last, bytes);
-    expect([404, 416]).toContain((await paused.resume()).status);
+    await expectError(await silent.resume(), 404, "BLOB_UPLOAD_UNKNOWN");
     expect(sameBytes(await bodyOf(await repository.getBlob(digest(bytes))), bytes)).toBe(true);
   });
+
+  it.each([1000, PART_BYTES + 1000])(
+    "and a final PUT too: after %i bytes it is told where the session stands by then",
+    async (before) => {
+      const repository = freshRepository();
+      const bytes = randomBytes(before + 3000);
+      const { last } = await beginWith(repository, bytes.slice(0, before));
+      const silent = await paused("PUT", `${last}?digest=${digest(bytes)}`, randomBytes(3000), 500);
+      letLeasesGoIdle();
+      const taking = await repository.appendChunk(last, bytes.slice(before), before);
+      expect(taking.status).toBe(202);
+      const late = await silent.resume();
+      expect(late.headers.get("Range")).toBe(`0-${String(bytes.byteLength - 1)}`);
+      await expectError(late, 416, "BLOB_UPLOAD_INVALID");
+      await expectFinished(repository, locationOf(taking), bytes);
+    },
+  );
 
   it.each([0, undefined])(
     "gives way twice, and the silent ones' late parts are not part of the blob (from %s)",
@@ -191,12 +202,12 @@ describe("a PATCH whose client fell silent", () => {
       const last = locationOf(await repository.appendChunk(location, bytes.slice(0, before), start));
       const late = [];
       for (let silent = 0; silent < 2; silent++) {
-        late.push(await pausedPatch(last, randomBytes(2 * PART_BYTES), 500));
+        late.push(await paused("PATCH", last, randomBytes(2 * PART_BYTES), 500));
         letLeasesGoIdle();
       }
       const taking = await repository.appendChunk(last, bytes.slice(before), before);
       expect(taking.status).toBe(202);
-      for (const paused of late) await expectError(await paused.resume(), 416, "BLOB_UPLOAD_INVALID");
+      for (const running of late) await expectError(await running.resume(), 416, "BLOB_UPLOAD_INVALID");
       await expectFinished(repository, locationOf(taking), bytes);
     },
   );

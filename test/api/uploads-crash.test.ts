@@ -28,7 +28,7 @@ interface Commit {
 function finalPut(
   chunks: readonly number[],
   last: number,
-  options: { readonly ranged?: boolean; readonly algorithm?: DigestAlgorithm } = {},
+  options: { readonly ranged?: boolean; readonly whole?: boolean; readonly algorithm?: DigestAlgorithm } = {},
 ) {
   return async (repository: RepositoryClient): Promise<Commit> => {
     const before = chunks.reduce((sum, length) => sum + length, 0);
@@ -39,7 +39,8 @@ function finalPut(
     for (const length of chunks) {
       const start = at;
       at += length;
-      location = locationOf(await repository.appendChunk(location, bytes.slice(start, at), start));
+      const range = options.whole === true ? undefined : start;
+      location = locationOf(await repository.appendChunk(location, bytes.slice(start, at), range));
     }
     const body = last === 0 ? undefined : bytes.slice(before);
     const start = options.ranged === true ? before : undefined;
@@ -58,6 +59,9 @@ const commits: Readonly<Record<string, (repository: RepositoryClient) => Promise
   "end-6 PUT after PATCHes of several parts": finalPut([PART_MIN_BYTES, 1], 0),
   "end-6 PUT with the last chunk": finalPut([1000], 500),
   "end-6 PUT with the last chunk and Content-Range": finalPut([1000], 500, { ranged: true }),
+  "end-6 PUT with the last chunk, after a PATCH that seemed to be all": finalPut([PART_BYTES + 1000], 500, {
+    whole: true,
+  }),
 };
 
 class Crash extends Error {}
@@ -171,27 +175,39 @@ describe.each(Object.entries(commits))("%s", (_request, prepare) => {
   });
 });
 
-describe("end-5 PATCH that brings all of a large blob", () => {
+describe.each<[what: string, before: number, ranged: boolean]>([
+  ["that brings all of a large blob", 0, false],
+  ["of several parts", 0, true],
+  ["of several parts after a small one", 1000, true],
+  ["after one that seemed to be all", PART_BYTES + 1000, false],
+])("end-5 PATCH %s", (_what, before, ranged) => {
+  const start = ranged ? before : undefined;
+
+  async function prepared(repository: RepositoryClient) {
+    const bytes = randomBytes(before + 2 * PART_BYTES + 2000);
+    const { id, location } = await begin(repository);
+    if (before > 0) await repository.appendChunk(location, bytes.slice(0, before), ranged ? 0 : undefined);
+    // More is to follow, whatever the PATCH seemed to be.
+    const chunk = bytes.slice(before, bytes.byteLength - 1000);
+    return { id, location, bytes, send: async (to: RepositoryClient) => to.appendChunk(location, chunk, start) };
+  }
+
   it.each(["before", "after"] as const)(
     "that breaks off right %s any of its operations goes on from where the session says it stands",
     async (when) => {
       for (let at = 0; ; at++) {
         const repository = freshRepository();
-        const bytes = randomBytes(2 * PART_BYTES + 1000);
-        const { id, location } = await begin(repository);
-        const patch = { id, bytes, send: async (to: RepositoryClient) => to.appendChunk(location, bytes) };
+        const patch = await prepared(repository);
         const { reached } = await sendDoing(repository, patch, at, when, () => {
           throw new Crash("the machine is gone");
         });
-        const status = await repository.uploadStatus(location);
+        const status = await repository.uploadStatus(patch.location);
         expect({ at, status: status.status }).toEqual({ at, status: 204 });
         const last = Number(/^0-(\d+)$/.exec(status.headers.get("Range") ?? "")?.[1]);
         const stands = last === 0 ? 0 : last + 1;
-        if (stands < bytes.byteLength) {
-          const resumed = await repository.appendChunk(location, bytes.slice(stands), stands);
-          expect({ at, status: resumed.status }).toEqual({ at, status: 202 });
-        }
-        const finished = await repository.finishUpload(location, digest(bytes));
+        const resumed = await repository.appendChunk(patch.location, patch.bytes.slice(stands), stands);
+        expect({ at, status: resumed.status }).toEqual({ at, status: 202 });
+        const finished = await repository.finishUpload(patch.location, digest(patch.bytes));
         expect({ at, status: finished.status }).toEqual({ at, status: 201 });
         await expectStored(repository, patch, finished);
         await expectNothingLeftOver(patch);
@@ -206,9 +222,7 @@ describe("end-5 PATCH that brings all of a large blob", () => {
   it("that breaks off for good is cleaned up by the alarm and the collector", async () => {
     for (let at = 0; ; at++) {
       const repository = freshRepository();
-      const bytes = randomBytes(PART_BYTES + 1000);
-      const { id, location } = await begin(repository);
-      const patch = { id, bytes, send: async (to: RepositoryClient) => to.appendChunk(location, bytes) };
+      const patch = await prepared(repository);
       const { reached } = await sendDoing(repository, patch, at, "after", () => {
         throw new Crash("the machine is gone");
       });

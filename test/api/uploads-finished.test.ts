@@ -1,10 +1,16 @@
-import { describe, expect, it } from "vitest";
+import { env } from "cloudflare:workers";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { digest, randomBytes, unknownDigest } from "../fixtures/content.ts";
-import { freshRepository } from "../fixtures/registry.ts";
+import { interceptOperations } from "../fixtures/intercepted-env.ts";
+import { freshRepository, registryWith } from "../fixtures/registry.ts";
 import { objectsMadeBy, runPass } from "../fixtures/storage.ts";
 import { append, begin } from "../fixtures/upload.ts";
 import { expectError } from "../conformance/error-envelope.ts";
 import type { Bytes, RepositoryClient } from "../support/client.ts";
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 interface Ended {
   /** every location that the session handed out */
@@ -114,6 +120,61 @@ describe.each(Object.entries(beginnings))("a session finished after %s", (before
         await expectUnknown(request, await send());
     }
     expect((await repository.headBlob(digest(whole))).status).toBe(200);
+  });
+});
+
+describe("a session whose chunks were finished by a PUT with the last one", () => {
+  it("answers that PUT alike when it comes again, with its bytes, at each location", async () => {
+    const repository = freshRepository();
+    const whole = bytes();
+    const { location } = await begin(repository);
+    const last = await append(repository, location, whole.slice(0, 100));
+    expect((await repository.finishUpload(last, digest(whole), whole.slice(100))).status).toBe(201);
+    for (const each of [location, last])
+      expect((await repository.finishUpload(each, digest(whole), whole.slice(100))).status).toBe(201);
+  });
+});
+
+describe("a final PUT that broke off before its rows", () => {
+  it("is no reason to take a chunk beyond its bytes for its repetition, and to give the upload up", async () => {
+    const repository = freshRepository();
+    const whole = bytes();
+    const last = await append(repository, (await begin(repository)).location, whole.slice(0, 200));
+    let opened = false;
+    const crashing = interceptOperations(env, {
+      before: ({ binding, method }) => {
+        if (method === "open") opened = true;
+        if (opened && binding === "DB") throw new Error("the machine is gone");
+      },
+    });
+    vi.spyOn(console, "error").mockReturnValue(undefined);
+    const to = registryWith(crashing).repository(repository.name);
+    expect((await to.finishUpload(last, digest(whole.slice(0, 200)))).status).toBe(500);
+    const beyond = await repository.finishUpload(last, digest(whole), whole.slice(200), 200);
+    expect(beyond.headers.get("Range")).toBe("0-199");
+    await expectError(beyond, 416, "BLOB_UPLOAD_INVALID");
+    expect((await repository.finishUpload(last, digest(whole.slice(0, 200)))).status).toBe(201);
+  });
+});
+
+describe("a blob whose object was given up before its rows", () => {
+  it.each(["end-6 PUT", "end-4b POST"])("by %s is 404, never 201, and again when it is repeated", async (which) => {
+    const repository = freshRepository();
+    const whole = bytes();
+    const { location } = await begin(repository);
+    const late = interceptOperations(env, {
+      after: async ({ binding, method, values: [key] }) => {
+        if (binding !== "BLOBS" || method !== "put") return;
+        await env.DB.prepare("INSERT INTO garbage (object_key, created_at) VALUES (?1, 0)").bind(key).run();
+      },
+    });
+    const to = registryWith(late).repository(repository.name);
+    const send = async (): Promise<Response> =>
+      which === "end-6 PUT"
+        ? to.finishUpload(location, digest(whole), whole)
+        : to.startUpload({ digest: digest(whole) }, whole);
+    for (let time = 0; time < 2; time++) await expectError(await send(), 404, "BLOB_UPLOAD_UNKNOWN");
+    expect((await repository.headBlob(digest(whole))).status).toBe(404);
   });
 });
 

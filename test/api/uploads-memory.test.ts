@@ -1,14 +1,14 @@
 import { exports } from "cloudflare:workers";
 import { describe, expect, it, vi } from "vitest";
 import { bodyBudget } from "../../src/http/body-budget.ts";
-import { LARGE_BODIES_BYTES, PART_BYTES } from "../../src/limits.ts";
+import { LARGE_BODIES_BYTES, PART_BYTES, READ_BYTES, SMALL_BODIES_BYTES, SMALL_BODY_BYTES } from "../../src/limits.ts";
 import { bodyOf, digest, MIB, randomBytes, streamOf } from "../fixtures/content.ts";
 import { freshRepository, registry, serve, streamed } from "../fixtures/registry.ts";
 import { begin, beginWith } from "../fixtures/upload.ts";
-import { imageManifest, locationOf } from "../support/client.ts";
+import { imageIndex, imageManifest, locationOf } from "../support/client.ts";
 
 function heldBytes(): number {
-  return bodyBudget.small.heldBytes + bodyBudget.large.heldBytes;
+  return bodyBudget.manifests.heldBytes + bodyBudget.small.heldBytes + bodyBudget.large.heldBytes;
 }
 
 /** A body that never ends: sends one byte after another, each when it is asked for. */
@@ -76,12 +76,29 @@ describe("the bodies that an isolate holds", () => {
           expect(digest(await bodyOf(await repository.getBlob(named)))).toBe(named);
         }),
       );
-      expect(bodyBudget.small.peakBytes + bodyBudget.large.peakBytes).toBeLessThanOrEqual(64 * MIB);
+      const peaks = [bodyBudget.manifests, bodyBudget.small, bodyBudget.large].map(({ peakBytes }) => peakBytes);
+      expect(peaks.reduce((sum, peak) => sum + peak)).toBeLessThanOrEqual(64 * MIB);
       // So many that some had to wait: else the bound was not tried.
-      expect(bodyBudget.large.peakBytes).toBeGreaterThan(LARGE_BODIES_BYTES - PART_BYTES);
+      expect(bodyBudget.large.peakBytes).toBeGreaterThan(LARGE_BODIES_BYTES - PART_BYTES - READ_BYTES);
       expect(heldBytes()).toBe(0);
     },
   );
+
+  it("that are layers never keep a manifest waiting, however many they are", async () => {
+    await expectHeld(0);
+    const layers = [];
+    for (let number = 0; number < SMALL_BODIES_BYTES / SMALL_BODY_BYTES; number++) {
+      layers.push(sendEndless("PATCH", (await begin(freshRepository())).location));
+    }
+    await expectHeld(SMALL_BODIES_BYTES);
+    const bytes = new TextEncoder().encode('{"schemaVersion":2,"manifests":[]}');
+    const path = `/v2/${freshRepository().name}/manifests/latest`;
+    // In one context, as above.
+    const taken = await serve(streamed("PUT", path, streamOf(bytes), { "Content-Type": imageIndex }));
+    expect(taken.status).toBe(201);
+    for (const { goAway } of layers) await goAway();
+    await expectHeld(0);
+  });
 
   it.each<[what: string, method: string, prepare: () => Promise<string>]>([
     ["end-5 PATCH", "PATCH", async () => (await begin(freshRepository())).location],

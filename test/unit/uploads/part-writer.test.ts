@@ -20,6 +20,8 @@ function writerOf(start: Partial<PartWriterStart>): PartWriter {
     before: none,
     hash: null,
     expectedBytes: null,
+    onUpload: async () => true,
+    onCopied: async () => true,
     onParts: async () => true,
     onGrow: async () => undefined,
     ...start,
@@ -100,9 +102,24 @@ describe("a body of any length", () => {
     expect(failure).not.toBeInstanceOf(BodyBroken);
   });
 
-  it("is let go when the lease is lost", async () => {
-    const writer = writerOf({ onParts: async () => false });
-    await expect(writer.consume(streamOf(randomBytes(100)), Number.POSITIVE_INFINITY)).rejects.toThrow(LeaseLost);
+  it.each<[when: string, start: Partial<PartWriterStart>]>([
+    ["before its first part", { onUpload: async () => false }],
+    ["after a part", { onParts: async () => false }],
+    ["while it copies", { before: async () => streamOf(randomBytes(30)), onCopied: async () => false }],
+  ])("is let go when the lease is lost %s; the rest can be read", async (_when, start) => {
+    const body = streamOf(randomBytes(100));
+    await expect(writerOf(start).consume(body, Number.POSITIVE_INFINITY)).rejects.toThrow(LeaseLost);
+    expect(body.locked).toBe(false);
+  });
+
+  it("tells of its upload before that has a part", async () => {
+    const order: string[] = [];
+    const writer = writerOf({
+      onUpload: async () => order.push("upload") > 0,
+      onParts: async () => order.push("part") > 0,
+    });
+    await writer.consume(streamOf(randomBytes(20)), Number.POSITIVE_INFINITY);
+    expect(order).toEqual(["upload", "part", "part"]);
   });
 
   it("of more parts than R2 takes is refused with 413", async () => {

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { newKey } from "../../../src/blobs/keys.ts";
 import { ALARM_PATIENCE_SECONDS, LEASE_IDLE_SECONDS, PART_BYTES } from "../../../src/limits.ts";
 import { type Digest, parseDigest } from "../../../src/oci/digest.ts";
-import type { Progress } from "../../../src/uploads/ledger.ts";
+import { isTailAtRisk, type Progress } from "../../../src/uploads/ledger.ts";
 import type { OpenRequest } from "../../../src/uploads/session.ts";
 import { MIB, randomBytes, sameBytes, unknownDigest } from "../../fixtures/content.ts";
 import { count } from "../../fixtures/storage.ts";
@@ -76,7 +76,7 @@ describe("the right to write", () => {
     using second = await granted(session);
     expect(await first.lease.release()).toBe(false);
     expect((await session.open(request())).kind).toBe("conflict");
-    expect(second.tookOver).toBe(false);
+    expect(second.ledger.nextPart).toBe(first.ledger.nextPart);
   });
 
   it("ends by itself when its holder lets go of it", async () => {
@@ -84,7 +84,7 @@ describe("the right to write", () => {
     (await granted(session))[Symbol.dispose]();
     await vi.waitFor(async () => {
       using again = await granted(session);
-      expect(again.tookOver).toBe(false);
+      expect(again.ledger.nextPart).toBe(1);
     });
   });
 
@@ -106,17 +106,37 @@ describe("the right to write", () => {
     expect((await session.open(request())).kind).toBe("conflict");
     clock.mockReturnValue(idle + 1000);
     using newcomer = await granted(session);
-    expect(newcomer.tookOver).toBe(true);
     // Whatever number the silent one is sending to R2, the newcomer uses another.
     expect(newcomer.ledger.nextPart).toBeGreaterThan(silent.ledger.nextPart);
     const multipart = { objectKey: newKey("blobs/", 0), uploadId: "u" };
     expect(await silent.lease.recordParts([{ number: 1, etag: "e", size: PART_BYTES }], multipart)).toBe(false);
+    expect(await silent.lease.recordUpload(multipart)).toBe(false);
     expect(await silent.lease.recordEnd(await single(10), "release")).toBe(false);
+    expect(await silent.lease.touch()).toBe(false);
+    expect([await silent.lease.tail(), await silent.lease.parts()]).toEqual([null, null]);
     expect(await silent.lease.finish(aDigest())).toBe(false);
     expect(await silent.lease.discard()).toBe(false);
     expect(await silent.lease.release()).toBe(false);
     expect(await session.status()).toEqual({ kind: "open", offset: 0 });
     expect(await newcomer.lease.recordEnd(null, "release")).toBe(true);
+  });
+
+  it("leaves a tail at risk that a silent holder may still overwrite, also for those who come later", async () => {
+    const session = freshSession();
+    const multipart = { objectKey: newKey("blobs/", 0), uploadId: "u" };
+    using first = await granted(session);
+    await first.lease.recordParts([{ number: 1, etag: "one", size: PART_BYTES }], multipart);
+    const ledger = { offset: PART_BYTES + 5, multipart, objectKey: null, tailBytes: 5, nextPart: 2, hash: null };
+    const tail = { part: { number: 2, etag: "tail", size: 5 }, bytes: randomBytes(5) };
+    await first.lease.recordEnd({ ledger, parts: [], tail }, "release");
+    using silent = await granted(session);
+    expect(isTailAtRisk(silent.ledger)).toBe(false);
+    vi.spyOn(Date, "now").mockReturnValue(Date.now() + (LEASE_IDLE_SECONDS + 1) * 1000);
+    using newcomer = await granted(session);
+    expect(isTailAtRisk(newcomer.ledger)).toBe(true);
+    await newcomer.lease.release();
+    using later = await granted(session, { purpose: "finish", hasBytes: false });
+    expect([isTailAtRisk(later.ledger), later.ledger.sealed]).toEqual([true, false]);
   });
 
   it("stays with a holder that records a part now and then", async () => {
@@ -142,7 +162,7 @@ describe("the ledger", () => {
     await abortAllDurableObjects();
     await expect(writer.lease.release().then(() => "still held")).rejects.toThrow();
     using again = await granted(env.UPLOADS.getByName(id), { start: 100 });
-    expect([again.ledger.offset, again.tookOver]).toEqual([100, false]);
+    expect([again.ledger.offset, again.ledger.nextPart]).toEqual([100, 1]);
   });
 
   it("keeps the bytes of a short last part, in rows that storage takes", async () => {
@@ -205,7 +225,8 @@ describe("the ledger", () => {
     expect(await cancelled.cancel()).toBe("cancelled");
     expect(await cancelled.open(request())).toEqual({ kind: "unknown" });
     expect(await cancelled.cancel()).toBe("ended");
-    for (const session of [finished, cancelled]) expect(await session.status()).toEqual({ kind: "ended" });
+    expect(await finished.status()).toEqual({ kind: "finished", digest });
+    expect(await cancelled.status()).toEqual({ kind: "cancelled" });
   });
 });
 
