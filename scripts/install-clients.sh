@@ -6,7 +6,7 @@
 set -euo pipefail
 
 readonly crane=v0.22.1 regctl=v0.11.7 helm3=v3.22.0 helm4=v4.3.1 cosign=v3.1.3 oras_python=0.2.43
-# The last release all of whose dependencies the module proxy serves.
+# Not the newest, which imports a module that module proxies do not hand out.
 readonly buildkit=v0.25.2
 
 readonly debian_packages=(skopeo buildah podman docker.io containerd runc python3-venv)

@@ -37,13 +37,21 @@ class RepositoryModel {
   }
 }
 
-const ROUNDS = 300;
+/**
+ * A seed fixes the choices as they are drawn. Which of two actions at once draws first, how their statements mix, and the
+ * bytes, it does not: runs of one seed are alike, not the same. Each begins with an empty registry and is short, so
+ * that a failure is near its cause. The collector is stepped by hand, and requests are calls within the isolate;
+ * test/conformance/promises/collector-rounds.test.ts has rounds over a socket, with whole passes among them.
+ */
+const SEEDS = [1, 2, 3, 4, 5];
+const ROUNDS = 60;
+const ROUNDS_PER_LOOK = 20;
 const LONG = { timeout: 120_000 };
 
 describe("rounds of pushes, deletions, mounts, tags and steps of the collector, at random", () => {
   beforeEach(emptyRegistry);
 
-  it.each([1])("lose nothing, and in the end R2 holds what D1 names (seed %i)", LONG, async (seed) => {
+  it.each(SEEDS)("lose nothing, and in the end R2 holds what D1 names (seed %i)", LONG, async (seed) => {
     const random = new Random(seed);
     const models = Array.from({ length: 3 }, () => new RepositoryModel());
     const pool = Array.from({ length: 6 }, () => blob(randomBytes(30)));
@@ -52,7 +60,7 @@ describe("rounds of pushes, deletions, mounts, tags and steps of the collector, 
       // Now and then two at once: their statements mix as the runtime will have it.
       const repositories = random.below(4) === 0 ? models.slice(0, 2) : [random.of(models)];
       await Promise.all(repositories.map(async (model) => random.of(actions)(model)));
-      if (round % 50 === 49) for (const model of models) await model.expectKept();
+      if (round % ROUNDS_PER_LOOK === ROUNDS_PER_LOOK - 1) for (const model of models) await model.expectKept();
     }
     for (let pass = 0; pass < 2; pass++) await runPass();
     for (const model of models) await model.expectKept();

@@ -74,6 +74,14 @@ describe("cosign", () => {
     );
   });
 
+  test("attach: an SBOM under a tag, given back", async ({ cosign, folder, imageName, repository, tagFor }) => {
+    const sbom = '{"spdxVersion":"SPDX-2.3"}';
+    await writeFile(join(folder, "sbom.json"), sbom);
+    await cosign("attach", "sbom", "--sbom", "sbom.json", imageName);
+    expect((await readManifest(repository, tagFor("sbom"))).layers).toHaveLength(1);
+    expect((await cosign("download", "sbom", imageName)).trim()).toBe(sbom);
+  });
+
   for (const [how, format] of Object.entries({ "as a bundle": [], "under a tag": [underTags] })) {
     test(`attach: an attestation ${how}, verified`, async ({ cosign, folder, imageName }) => {
       await writeFile(join(folder, "predicate.json"), '{"builder":"moorage"}');

@@ -54,6 +54,16 @@ describe("regctl", () => {
     await configure({ run }, target.host);
   });
 
+  test("push: what is accepted but unwise is shown as a warning", async ({ run, reference, repository }) => {
+    const pushed = await image();
+    await pushGraph(repository, pushed, "v1");
+    const type = pushed.descriptor.mediaType;
+    const input = new TextDecoder().decode(pushed.bytes).replace(`"mediaType":"${type}",`, "");
+    const { stderr } = await run("regctl", ["manifest", "put", "--content-type", type, reference("v2")], { input });
+    expect(stderr).toContain("the manifest has no mediaType field");
+    expect(new TextDecoder().decode((await readManifest(repository, "v2")).bytes)).toBe(input);
+  });
+
   test("chunks: layers in chunks of 1 MiB", async ({ folder, run, reference, repository, wire }) => {
     const pushed = await image({ layerBytes: [4.5 * MiB, 20 * MiB, 100] });
     await writeLayout(join(folder, "layout"), pushed);

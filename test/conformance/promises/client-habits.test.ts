@@ -1,6 +1,14 @@
 import { describe, expect, inject, test } from "vitest";
 import { z } from "zod";
-import { digestOf, imageIndex, imageManifest, locationOf, octetStream, utf8 } from "../../support/client.ts";
+import {
+  type Descriptor,
+  digestOf,
+  imageIndex,
+  imageManifest,
+  locationOf,
+  octetStream,
+  utf8,
+} from "../../support/client.ts";
 import {
   bodyOf,
   bytesOf,
@@ -167,14 +175,22 @@ describe("crane and what is built on it", () => {
     expect(new Set(answers)).toEqual(new Set([204]));
   });
 
-  test("cosign 2: a .sig tag is written anew with each signature", async () => {
+  test.each([
+    ["sig", "application/vnd.dev.cosign.simplesigning.v1+json"],
+    ["att", "application/vnd.dsse.envelope.v1+json"],
+    ["sbom", "text/spdx+json"],
+  ])("cosign 2: the .%s tag is written anew with each layer of type %s", async (suffix, mediaType) => {
     const repository = freshRepository();
     const image = await repository.pushManifest(await imageIn(repository));
-    const tag = `${image.digest.replace(":", "-")}.sig`;
-    for (let signatures = 1; signatures <= 2; signatures++) {
-      const signature = await repository.pushManifest(await imageIn(repository), { reference: tag });
-      expect((await repository.headManifest(tag)).headers.get("Docker-Content-Digest")).toBe(signature.digest);
+    const tag = `${image.digest.replace(":", "-")}.${suffix}`;
+    const layers: Descriptor[] = [];
+    for (let pushes = 1; pushes <= 2; pushes++) {
+      layers.push({ ...(await repository.pushBlob(randomBytes(40))), mediaType });
+      const attached = await repository.pushManifest(await imageIn(repository, { layers }), { reference: tag });
+      expect((await repository.headManifest(tag)).headers.get("Docker-Content-Digest")).toBe(attached.digest);
+      expect(await (await repository.getManifest(tag)).json()).toMatchObject({ layers });
     }
+    expect(await (await repository.listTags()).json()).toMatchObject({ tags: [tag] });
   });
 
   test("the tag of the referrers tag schema is a tag like any other", async () => {
@@ -316,14 +332,29 @@ describe("others", () => {
     expect(await (await repository.listTags()).json()).toMatchObject({ tags: ["a", "b", "c"] });
   });
 
-  test("a client that sends Content-Type: application/octet-stream, or none, with its chunks", async () => {
+  test.each([
+    ["application/octet-stream", { "Content-Type": octetStream }],
+    ["none", {}],
+  ])("a client that says Content-Type with its chunks, and with its last one: %s", async (_type, headers) => {
     const repository = freshRepository();
-    const bytes = randomBytes(20);
-    for (const headers of [{ "Content-Type": octetStream }, {}]) {
-      const url = inject("registryUrl");
-      const target = targetOf(url, locationOf(await repository.startUpload()), { digest: await digestOf(bytes) });
-      expect((await rawRequest(url, { method: "PUT", target, headers, body: bytes })).status).toBe(201);
+    const url = inject("registryUrl");
+    const bytes = randomBytes(30);
+    const digest = await digestOf(bytes);
+    let location = locationOf(await repository.startUpload());
+    for (const start of [0, 10]) {
+      const answer = await rawRequest(url, {
+        method: "PATCH",
+        target: targetOf(url, location),
+        headers: { ...headers, "Content-Range": `${start}-${start + 9}` },
+        body: bytes.slice(start, start + 10),
+      });
+      expect(answer.status).toBe(202);
+      expect(answer.header("Range")).toBe(`0-${start + 9}`);
+      location = answer.header("Location") ?? "";
     }
+    const target = targetOf(url, location, { digest });
+    expect((await rawRequest(url, { method: "PUT", target, headers, body: bytes.slice(20) })).status).toBe(201);
+    expect(await bodyOf(await repository.getBlob(digest))).toEqual(bytes);
   });
 
   test("a client that percent-encodes what it need not", async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, inject, test } from "vitest";
 import { digestOf, imageManifest, locationOf, octetStream } from "../../support/client.ts";
 import { bodyOf, bytesOf, imageIn, randomBytes, unknownDigest } from "../content.ts";
+import { expectError } from "../error-envelope.ts";
 import { rawRequest } from "../raw-http.ts";
 import { freshRepository } from "../registry-under-test.ts";
 
@@ -145,4 +146,20 @@ describe("If-None-Match", () => {
     expect(response.status).toBe(200);
     expect(response.headers.get("ETag")).not.toBe(etag);
   });
+});
+
+test("OCI-Namespace (main) is on no answer: ns names a registry to fetch from, and nothing is fetched from elsewhere", async () => {
+  const repository = freshRepository();
+  const { digest: blob } = await repository.pushBlob(randomBytes(10));
+  const { digest } = await repository.pushManifest(await imageIn(repository), { reference: "v1" });
+  for (const path of [`blobs/${blob}`, "manifests/v1", `manifests/${digest}`, "tags/list", `referrers/${digest}`]) {
+    for (const method of ["GET", "HEAD"]) {
+      const response = await repository.request(method, path, { query: { ns: "registry.example.com" } });
+      expect(response.status).toBe(200);
+      expect(response.headers.get("OCI-Namespace")).toBeNull();
+    }
+  }
+  const elsewhere = await repository.getManifest("not-here?ns=registry.example.com");
+  await expectError(elsewhere, 404, "MANIFEST_UNKNOWN");
+  expect(elsewhere.headers.get("OCI-Namespace")).toBeNull();
 });

@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { locationOf, type RepositoryClient } from "../../support/client.ts";
+import { expect, inject, test } from "vitest";
+import { locationOf, RegistryClient, type RepositoryClient } from "../../support/client.ts";
 import { imageIn, randomBytes, unknownDigest } from "../content.ts";
 import { expectError } from "../error-envelope.ts";
 import { freshRepository } from "../registry-under-test.ts";
@@ -98,6 +98,19 @@ test.each([
   expect(head.status).toBe(get.status);
   expect(head.headers.get("Content-Type")).toBe(get.headers.get("Content-Type"));
   expect(await head.text()).toBe("");
+});
+
+test.each(endpoints)("$path: no redirect, and nobody is told to come again later", async ({ allowed, target }) => {
+  const registry = new RegistryClient(inject("registryUrl"), (url, init) =>
+    fetch(url, { ...init, redirect: "manual" }),
+  );
+  const repository = registry.repository(freshRepository().name);
+  for (const method of allowed) {
+    const response = await registry.request(method, await target(repository));
+    expect([301, 302, 303, 307, 308, 429], method).not.toContain(response.status);
+    expect(response.headers.get("Retry-After")).toBeNull();
+    await response.body?.cancel();
+  }
 });
 
 test("both spellings of the upload's path and of the base: with and without the slash", async () => {

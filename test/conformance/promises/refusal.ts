@@ -10,6 +10,8 @@ export interface Refusal {
   readonly what: string;
   readonly status: number;
   readonly code: ErrorCode | readonly ErrorCode[];
+  /** what the `detail` says, where that is promised too */
+  readonly reason?: string;
   readonly send: (repository: RepositoryClient) => Promise<Response>;
 }
 
@@ -19,11 +21,12 @@ export interface Refusal {
  */
 export function testRefusals(group: string, refusals: readonly Refusal[]): void {
   describe(group, () => {
-    test.each(refusals)("$what: $status", async ({ send, status, code }) => {
+    test.each(refusals)("$what: $status", async ({ send, status, code, reason }) => {
       const repository = freshRepository();
       const kept = bytesOf(await imageIn(repository));
       expect((await repository.putManifest("kept", kept)).status).toBe(201);
-      await expectError(await send(repository), status, code);
+      const [error] = await expectError(await send(repository), status, code);
+      if (reason !== undefined) expect(error?.detail).toMatchObject({ reason });
       expect(await bodyOf(await repository.getManifest("kept"))).toEqual(kept);
       expect(await (await repository.listTags()).json()).toEqual({ name: repository.name, tags: ["kept"] });
     });

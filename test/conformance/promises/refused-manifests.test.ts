@@ -52,11 +52,22 @@ const manifestFields: readonly Refusal[] = [
     code: "MANIFEST_INVALID",
     send: async (r) => put(r, await imageIn(r, { layers: {} })),
   },
-  ...[-1, 0.5, "12", null, 2 ** 60].flatMap((size): readonly Refusal[] => [
+  ...(
+    [
+      [-1, "is negative"],
+      [-(2 ** 60), "is negative"],
+      [0.5, "is not a whole number"],
+      ["12", "is not a whole number"],
+      [null, "is not a whole number"],
+      [2 ** 53, "is larger than 2^53-1"],
+      [2 ** 60, "is larger than 2^53-1"],
+    ] as const
+  ).flatMap(([size, reason]): readonly Refusal[] => [
     {
       what: `end-7a PUT manifest: a layer of size ${JSON.stringify(size)}`,
       status: 400,
-      code: ["MANIFEST_INVALID", "SIZE_INVALID"],
+      code: "MANIFEST_INVALID",
+      reason: `layers.0.size: ${reason}`,
       send: async (r) => {
         const image = await imageIn(r);
         return put(r, { ...image, layers: [{ ...image.layers[0], size }] });

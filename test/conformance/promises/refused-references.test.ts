@@ -44,6 +44,30 @@ const names: readonly Refusal[] = badNames.flatMap((name) => {
   ];
 });
 
+/** distribution-spec main, extensions/README.md: no repository may stand where an extension's endpoints would. */
+const reserved: readonly Refusal[] = ["_catalog", "_chainguard", "_docker", "_oci"].flatMap((extension) => [
+  ...[`${extension}/x`, `of/${extension}/x`].flatMap((name): readonly Refusal[] => [
+    {
+      what: `end-7a PUT manifest in ${name}`,
+      status: 400,
+      code: "NAME_INVALID",
+      send: async (r) => r.registry.repository(name).putManifest("v1", bytesOf(await imageIn(r))),
+    },
+    {
+      what: `end-4a POST upload in ${name}`,
+      status: 400,
+      code: "NAME_INVALID",
+      send: (r) => r.registry.repository(name).startUpload(),
+    },
+  ]),
+  {
+    what: `GET of what the extension ${extension} does not have`,
+    status: 404,
+    code: "UNSUPPORTED",
+    send: (r) => r.registry.request("GET", `/v2/${extension}/x/discover`),
+  },
+]);
+
 const tags: readonly Refusal[] = badTags.flatMap((tag) => [
   {
     what: `end-7a PUT manifest by tag ${tag.slice(0, 14)}`,
@@ -215,6 +239,7 @@ const missing: readonly Refusal[] = [
 ];
 
 testRefusals("names", names);
+testRefusals("names that are reserved for extensions (main)", reserved);
 testRefusals("tags", tags);
 testRefusals("digests", [...digests, ...malformedManifestDigests]);
 testRefusals("bytes of another digest", mismatches);
