@@ -2,6 +2,8 @@
 import { builtinModules } from "node:module";
 import path from "node:path";
 import { build } from "esbuild";
+import { z } from "zod";
+import { UsageError } from "./options.ts";
 
 export type WorkerModule =
   | { type: "ESModule"; path: string; contents: string }
@@ -17,10 +19,17 @@ export interface Bundle {
 /**
  * Bundles with the settings of `wrangler deploy` as far as this project's source needs them: its polyfills of Node's
  * modules are left out, since `node:crypto` and its like are workerd's own.
+ *
+ * @param needed what `main` must export: without a class that wrangler.toml names, workerd starts and warns
+ * @throws UsageError with the first mistake in the source, or what it does not export
  */
-export async function bundleWorker(main: string, define: Readonly<Record<string, string>>): Promise<Bundle> {
+export async function bundleWorker(
+  main: string,
+  define: Readonly<Record<string, string>>,
+  needed: readonly string[] = [],
+): Promise<Bundle> {
   const root = path.join(path.dirname(main), "bundle");
-  const { outputFiles } = await build({
+  const { outputFiles, metafile } = await build({
     entryPoints: { index: main },
     outdir: root,
     write: false,
@@ -33,8 +42,14 @@ export async function bundleWorker(main: string, define: Readonly<Record<string,
     loader: { ".wasm": "copy" },
     define: { "process.env.NODE_ENV": '"production"', ...define },
     sourcemap: "inline",
-    logLevel: "error",
+    metafile: true,
+    logLevel: "silent",
+  }).catch((error: unknown) => {
+    throw sourceRefusal(error);
   });
+  const exported = new Set(Object.values(metafile.outputs).flatMap((output) => output.exports));
+  const missing = needed.filter((name) => !exported.has(name));
+  if (missing.length > 0) throw new UsageError(`${main} does not export ${missing.join(", ")}`);
   const modules = outputFiles.map((file): WorkerModule =>
     file.path.endsWith(".wasm")
       ? { type: "CompiledWasm", path: file.path, contents: file.contents }
@@ -45,4 +60,23 @@ export async function bundleWorker(main: string, define: Readonly<Record<string,
     root,
     modules: modules.toSorted((a, b) => Number(b.path === entry) - Number(a.path === entry)),
   };
+}
+
+const buildFailureSchema = z.object({
+  errors: z.array(
+    z.object({
+      text: z.string(),
+      location: z.object({ file: z.string(), line: z.number(), column: z.number() }).nullable(),
+    }),
+  ),
+});
+
+/** What esbuild found in the source, as one line; anything else stays as it is. */
+function sourceRefusal(error: unknown): unknown {
+  const [first, ...others] = buildFailureSchema.safeParse(error).data?.errors ?? [];
+  if (first === undefined) return error;
+  const place =
+    first.location === null ? "" : `${first.location.file}:${first.location.line}:${first.location.column}: `;
+  const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
+  return new UsageError(`${place}${first.text}${more}`, { cause: error });
 }

@@ -6,8 +6,22 @@ export interface Crons {
   stop(): void;
 }
 
+/** As Cloudflare reads a pattern: in UTC, the week's days numbered 1 (Sunday) to 7. */
+const reading = { timezone: "UTC", alternativeWeekdays: true } as const;
+
+/** Why a pattern would not be fired, or null if it would. */
+export function cronRefusal(pattern: string): string | null {
+  if (pattern.trim().split(/\s+/).length !== 5) return `"${pattern}" does not have five fields`;
+  try {
+    return new Cron(pattern, reading).nextRun() === null ? `"${pattern}" never comes` : null;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.replace(/^CronPattern: /, "") : String(error);
+    return `"${pattern}": ${reason}`;
+  }
+}
+
 /**
- * @param patterns as Cloudflare takes them: five fields in UTC, the week's days numbered 1 (Sunday) to 7
+ * @param patterns such as `cronRefusal` has nothing against
  * @param fire runs the Worker's `scheduled` handler; its failure is reported and the next run comes as usual
  */
 export function startCrons(
@@ -20,8 +34,7 @@ export function startCrons(
       new Cron(
         cron,
         {
-          timezone: "UTC",
-          alternativeWeekdays: true,
+          ...reading,
           // A run that takes longer than the interval must not meet a second one of itself.
           protect: true,
           catch: (error) => {

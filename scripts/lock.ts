@@ -6,12 +6,13 @@
  * dead owner's lock and ends them.
  */
 import { channel } from "node:diagnostics_channel";
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { ChildProcess } from "node:child_process";
 import path from "node:path";
 import { z } from "zod";
 import { UsageError } from "./options.ts";
 import { endProcess, identify, isRunning, isRunningWorkerd, type ProcessIdentity } from "./processes.ts";
+import { isSystemError, makeStateFolder, stateRefusal } from "./state-folder.ts";
 
 const processSchema = z.object({ pid: z.int().positive(), startedAt: z.string() });
 const lockSchema = z.object({
@@ -35,15 +36,19 @@ export interface Lock {
  *
  * @param command what the user ran, for the message that a second one gets
  * @param report told when an orphan is ended
- * @throws UsageError if a running process owns the state, or an orphan can't be ended
+ * @throws UsageError if a running process owns the state, an orphan can't be ended, or nothing can be written there
  */
 export async function acquireLock(stateDir: string, command: string, report: (message: string) => void): Promise<Lock> {
   const file = path.join(stateDir, "lock");
   const owner = identify(process.pid) ?? { pid: process.pid, startedAt: "" };
   const content: LockContent = { command, owner, workerds: [] };
-  mkdirSync(stateDir, { recursive: true });
-  while (!create(file, content)) {
-    await clearStale(file, stateDir, report);
+  try {
+    makeStateFolder(stateDir);
+    while (!create(file, content)) {
+      await clearStale(file, stateDir, report);
+    }
+  } catch (error) {
+    throw stateRefusal(stateDir, error);
   }
   return holdLock(file, content);
 }
@@ -55,7 +60,7 @@ function create(file: string, content: LockContent): boolean {
     linkSync(draft, file);
     return true;
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+    if (isSystemError(error, "EEXIST")) return false;
     throw error;
   } finally {
     rmSync(draft, { force: true });
@@ -86,8 +91,9 @@ async function clearStale(file: string, stateDir: string, report: (message: stri
   const moved = `${file}.${process.pid}.stale`;
   try {
     renameSync(file, moved);
-  } catch {
-    return;
+  } catch (error) {
+    if (isSystemError(error, "ENOENT")) return;
+    throw error;
   }
   if (readIfThere(moved) === text) {
     rmSync(moved);
@@ -112,8 +118,9 @@ async function endOrphans(
 function readIfThere(file: string): string | null {
   try {
     return readFileSync(file, "utf8");
-  } catch {
-    return null;
+  } catch (error) {
+    if (isSystemError(error, "ENOENT")) return null;
+    throw error;
   }
 }
 

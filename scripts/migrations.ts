@@ -5,6 +5,7 @@ import { convertV4MiniflareOptions, Miniflare } from "miniflare";
 import { unstable_splitSqlQuery } from "wrangler";
 import { UsageError } from "./options.ts";
 import type { D1Migrations, Project } from "./project.ts";
+import { stateRefusal } from "./state-folder.ts";
 
 type Database = Awaited<ReturnType<Miniflare["getD1Database"]>>;
 
@@ -15,7 +16,8 @@ type Database = Awaited<ReturnType<Miniflare["getD1Database"]>>;
  *
  * @param persistPath wrangler's `<state>/v3`
  * @returns the names of the files that were applied, in order
- * @throws UsageError naming the file that SQLite refused; the files before it stay applied
+ * @throws UsageError naming the file that SQLite refused, the files before it stay applied; or where nothing can be
+ * written to `persistPath`
  */
 export async function applyMigrations(project: Project, persistPath: string): Promise<string[]> {
   const { d1Databases, compatibilityDate } = project.workerOptions;
@@ -29,6 +31,10 @@ export async function applyMigrations(project: Project, persistPath: string): Pr
       cf: false,
     }),
     resourcePersistencePath: persistPath,
+  });
+  // Before the block that disposes of it: one that did not become ready throws the same error from `dispose` again.
+  await miniflare.ready.catch((error: unknown) => {
+    throw stateRefusal(persistPath, error);
   });
   try {
     const applied: string[] = [];

@@ -25,10 +25,12 @@ export function usage(command: string): string {
   return `Usage: ${command} -- [options]
 
   --port N           port on localhost (default ${defaultPort}; 0: any free one)
-  --state DIR        folder that keeps what is pushed (default .moorage)
+  --state DIR        folder that keeps what is pushed (default .moorage beside package.json)
   --var NAME=VALUE   a setting of wrangler.toml's [vars]; may be repeated
   --config FILE      another wrangler.toml
-  --help             this text`;
+  --help             this text
+
+DIR and FILE may be relative to the folder in which npm was called.`;
 }
 
 /** @throws UsageError for an unknown option or a value that can't be used */
@@ -36,9 +38,9 @@ export function parseOptions(argv: readonly string[]): Options {
   const values = parse(argv);
   return {
     port: parsePort(values.port ?? String(defaultPort)),
-    stateDir: path.resolve(values.state ?? path.join(projectRoot, ".moorage")),
+    stateDir: parsePath("state", values.state ?? path.join(projectRoot, ".moorage")),
     vars: Object.fromEntries((values.var ?? []).map(parseVar)),
-    configPath: path.resolve(values.config ?? path.join(projectRoot, "wrangler.toml")),
+    configPath: parsePath("config", values.config ?? path.join(projectRoot, "wrangler.toml")),
     help: values.help ?? false,
   };
 }
@@ -66,6 +68,12 @@ function parsePort(text: string): number {
     throw new UsageError(`--port takes a number from 0 to 65535, not "${text}"`);
   }
   return port;
+}
+
+/** npm runs the scripts in the project's folder, wherever its user is (`npm --prefix`), and keeps that in INIT_CWD. */
+function parsePath(option: string, text: string): string {
+  if (text === "") throw new UsageError(`--${option} takes a path, and was given an empty one`);
+  return path.resolve(process.env["INIT_CWD"] ?? process.cwd(), text);
 }
 
 function parseVar(text: string): [name: string, value: string] {

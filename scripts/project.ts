@@ -1,13 +1,16 @@
 /** What wrangler.toml says, in the form that the local run needs it. */
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import path from "node:path";
 import { unstable_getMiniflareWorkerOptions, unstable_readConfig } from "wrangler";
 import { z } from "zod";
+import { cronRefusal } from "./crons.ts";
 import { UsageError } from "./options.ts";
+import { requireSettings } from "./settings.ts";
 
 /** The part of wrangler's configuration that is used here; its published types name packages that are not published. */
 const configSchema = z.object({
   name: z.string(),
+  /** Absolute: wrangler has resolved it against the file's folder. */
   main: z.string(),
   vars: z.record(z.string(), z.unknown()),
   triggers: z.object({ crons: z.array(z.string()).optional() }),
@@ -25,6 +28,8 @@ const workerOptionsSchema = z
     compatibilityDate: z.string(),
     bindings: z.record(z.string(), z.json()),
     d1Databases: z.record(z.string(), z.object({ id: z.string() })),
+    r2Buckets: z.record(z.string(), z.looseObject({ id: z.string() })),
+    durableObjects: z.record(z.string(), z.looseObject({ className: z.string() })),
   })
   // These two say how wrangler finds modules; here esbuild does, and the paths that it gives are complete.
   .transform(({ modulesRules: _rules, rootPath: _root, ...options }) => options);
@@ -42,6 +47,8 @@ export interface Project {
   name: string;
   /** Absolute path of the Worker's entry module. */
   main: string;
+  /** What the entry module must export. */
+  exports: readonly string[];
   crons: readonly string[];
   migrations: readonly D1Migrations[];
   /** Bindings, compatibility date and flags, with the overriding settings in place; no modules. */
@@ -50,30 +57,84 @@ export interface Project {
   define: Readonly<Record<string, string>>;
 }
 
-/** @throws UsageError where wrangler.toml lacks what is needed, or `vars` names a setting that it does not have */
+/**
+ * Everything that can be wrong with it is found here, before anything is started.
+ *
+ * @throws UsageError, one line, where the file can't be read or lacks what the Worker needs, or `vars` names a setting
+ * that it does not have or gives one a value that can't be
+ */
 export function readProject(configPath: string, vars: Readonly<Record<string, string>>): Project {
-  if (!existsSync(configPath)) throw new UsageError(`there is no ${configPath}`);
-  const config = configSchema.safeParse(unstable_readConfig({ config: configPath }, { hideWarnings: true }));
-  if (!config.success) throw new UsageError(`${configPath}: ${z.prettifyError(config.error)}`);
-  const { name, main, triggers, d1_databases: databases } = config.data;
-  requireKnown(vars, Object.keys(config.data.vars), configPath);
+  if (!isFile(configPath)) throw new UsageError(`there is no file ${configPath}`);
+  const { config, options, define } = readWranglerConfig(configPath);
+  requireKnown(vars, Object.keys(config.vars), configPath);
+  const settings = { ...options.bindings, ...vars };
+  requireSettings(settings);
+  const problem = problemOf(config, options);
+  if (problem !== null) throw new UsageError(`${configPath}: ${problem}`);
 
-  const { workerOptions, define } = unstable_getMiniflareWorkerOptions(configPath);
-  const options = workerOptionsSchema.parse(workerOptions);
-  // `main` and `migrations_dir` are relative to the file that holds them.
-  const folder = path.dirname(configPath);
   return {
-    name,
-    main: path.resolve(folder, main),
-    crons: triggers.crons ?? [],
-    migrations: databases.map((database) => ({
+    name: config.name,
+    main: config.main,
+    exports: ["default", ...Object.values(options.durableObjects).map(({ className }) => className)],
+    crons: config.triggers.crons ?? [],
+    migrations: config.d1_databases.map((database) => ({
       binding: database.binding,
-      folder: path.resolve(folder, database.migrations_dir),
+      // Relative to the file that holds it.
+      folder: path.resolve(path.dirname(configPath), database.migrations_dir),
       table: database.migrations_table,
     })),
-    workerOptions: { ...options, bindings: { ...options.bindings, ...vars } },
+    workerOptions: { ...options, bindings: settings },
     define,
   };
+}
+
+function readWranglerConfig(configPath: string) {
+  try {
+    const config = configSchema.parse(unstable_readConfig({ config: configPath }, { hideWarnings: true }));
+    const { workerOptions, define } = unstable_getMiniflareWorkerOptions(configPath);
+    return { config, options: workerOptionsSchema.parse(workerOptions), define };
+  } catch (error) {
+    throw configRefusal(configPath, error);
+  }
+}
+
+/** What wrangler throws where its user is to blame: a mistake in the syntax has a place, one in the meaning does not. */
+const wranglerErrorSchema = z.object({
+  message: z.string(),
+  telemetryMessage: z.unknown().refine((value) => value !== undefined),
+  location: z.object({ line: z.number() }).optional(),
+  notes: z.array(z.object({ text: z.string() })).default([]),
+});
+
+function configRefusal(configPath: string, error: unknown): unknown {
+  if (error instanceof z.ZodError) {
+    const issues = error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    return new UsageError(`${configPath}: ${issues.join("; ")}`, { cause: error });
+  }
+  const known = wranglerErrorSchema.safeParse(error);
+  if (!known.success) return error;
+  const { message, location, notes } = known.data;
+  const place = location === undefined ? configPath : `${configPath}:${location.line}`;
+  const reasons = [message.replace(/^Processing .* configuration:\n/, ""), ...notes.map(({ text }) => text)];
+  const lines = reasons.flatMap((reason) => reason.split("\n")).map((line) => line.replace(/^[\s-]+/, ""));
+  return new UsageError(`${place}: ${lines.filter((line) => line !== "").join(" ")}`, { cause: error });
+}
+
+/** What the Worker could be started without, and would then fail by at the first request, or never collect. */
+function problemOf(
+  { main, triggers }: z.infer<typeof configSchema>,
+  { r2Buckets, d1Databases, durableObjects }: z.infer<typeof workerOptionsSchema>,
+): string | null {
+  if (!isFile(main)) return `main: there is no file ${main}`;
+  if (!("BLOBS" in r2Buckets)) return "[[r2_buckets]] has no binding BLOBS";
+  if (!("DB" in d1Databases)) return "[[d1_databases]] has no binding DB";
+  if (!("UPLOADS" in durableObjects)) return "[[durable_objects.bindings]] has no name UPLOADS";
+  const stateless = Object.values(durableObjects).find((object) => object["useSQLite"] !== true);
+  if (stateless !== undefined) return `[[migrations]] has no new_sqlite_classes with ${stateless.className}`;
+  const crons = triggers.crons ?? [];
+  if (crons.length === 0) return "[triggers] has no crons: nothing that is deleted would ever be collected";
+  const refusals = crons.flatMap((cron) => cronRefusal(cron) ?? []);
+  return refusals.length === 0 ? null : `crons: ${refusals.join("; ")}`;
 }
 
 /** A misspelt setting that is taken in silence leaves the default in force. */
@@ -83,4 +144,8 @@ function requireKnown(vars: Readonly<Record<string, string>>, known: readonly st
   throw new UsageError(
     `--var: ${unknown.join(", ")} is not a setting; ${path.basename(configPath)} has ${known.toSorted().join(", ")}`,
   );
+}
+
+function isFile(name: string): boolean {
+  return statSync(name, { throwIfNoEntry: false })?.isFile() ?? false;
 }

@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   const persistPath = path.join(options.stateDir, "v3");
   const [host, bundle] = await Promise.all([
     listenHost(options.port),
-    bundleWorker(project.main, project.define),
+    bundleWorker(project.main, project.define, project.exports),
     applyMigrations(project, persistPath),
   ]);
   const miniflare = openMiniflare(project, bundle, { persistPath, host, port: options.port });

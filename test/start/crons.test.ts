@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { startCrons } from "../../scripts/crons.ts";
+import { cronRefusal, startCrons } from "../../scripts/crons.ts";
 
 describe("the crons of wrangler.toml", () => {
   beforeEach(() => {
@@ -54,6 +54,22 @@ describe("the crons of wrangler.toml", () => {
     crons.stop();
     expect(fire).toHaveBeenCalledTimes(2);
     expect(reported).toEqual(Array(2).fill('the cron "* * * * *" failed: no such table'));
+  });
+});
+
+describe("a cron that is not one", () => {
+  it.each([
+    ["61 * * * *", '"61 * * * *": Invalid value for minute: 61'],
+    ["0 0 * * 0", /^"0 0 \* \* 0": Invalid value for dayOfWeek/],
+    ["* * * * * *", '"* * * * * *" does not have five fields'],
+    ["@daily", '"@daily" does not have five fields'],
+    ["0 0 30 2 *", '"0 0 30 2 *" never comes'],
+  ])("is refused: %s", (pattern, refusal) => {
+    expect(cronRefusal(pattern)).toMatch(refusal);
+  });
+
+  it.each(["* * * * *", "*/5 0-6 1,15 * 2-6", "0 0 * * SUN", "59 23 LW * *"])("is not %s", (pattern) => {
+    expect(cronRefusal(pattern)).toBeNull();
   });
 });
 

@@ -1,7 +1,10 @@
+import { realpath, writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
+import path from "node:path";
 import { describe, expect } from "vitest";
-import { commandLine } from "../support/registry.ts";
-import { expectRefusal, runNode, startTest } from "./start-test.ts";
+import { digestOf, expectStatus, imageManifest, octetStream, utf8 } from "../support/client.ts";
+import { commandLine, projectRoot } from "../support/registry.ts";
+import { expectRefusal, repositoryOf, runNode, runNpm, startTest } from "./start-test.ts";
 
 describe("npm start", () => {
   startTest("prints the address and a docker, an oras and a crane line to try", async ({ start }) => {
@@ -25,7 +28,30 @@ describe("npm start", () => {
   });
 
   startTest("takes a setting by --var", async ({ start }) => {
-    expect((await start({ vars: { GC_GRACE_SECONDS: "5" } })).output()).toContain("ready");
+    const registry = await start({ vars: { ALLOW_SPARSE: "sparse/*" } });
+    const blob = { mediaType: octetStream, digest: await digestOf(utf8("never pushed")), size: 12 };
+    const manifest = JSON.stringify({ schemaVersion: 2, mediaType: imageManifest, config: blob, layers: [] });
+    await expectStatus(await repositoryOf(registry, "sparse/test").putManifest("v1", manifest), 201);
+    await expectStatus(await repositoryOf(registry, "whole/test").putManifest("v1", manifest), 404);
+  });
+
+  startTest.for([
+    ["start", "GC_GRACE_SECONDS", "abc", "is not a whole number of seconds"],
+    ["start", "GC_GRACE_SECONDS", "-1", "is not a whole number of seconds"],
+    ["start", "ALLOW_SPARSE", "UPPER/**", "is not a repository pattern such as team/* or mirror/**"],
+    ["dev", "UPLOAD_TTL_SECONDS", "0", "must be 1 to "],
+  ] as const)("as npm %s refuses %s=%s", async ([command, name, value, reason], { stateDir }) => {
+    const ended = await runNode(commandLine({ command, vars: { [name]: value } }, stateDir));
+    expectRefusal(ended, /^moorage: .*\n$/);
+    expect(ended.output).toContain(`moorage: ${name}: "${value}" ${reason}`);
+  });
+
+  startTest("finds a relative --state where npm was called", async ({ folder }) => {
+    // A file of this name is there and in the project: neither can be the state, and the message tells which was meant.
+    await writeFile(path.join(folder, "README.md"), "");
+    const ended = await runNpm(folder, "--prefix", projectRoot, "start", "--", "--port=0", "--state=README.md");
+    expectRefusal(ended, /^moorage: .*\/README\.md is not a folder$/m);
+    expect(ended.output).toContain(`moorage: ${await realpath(folder)}/README.md`);
   });
 
   startTest("names the settings that there are when it does not know one", async ({ stateDir }) => {
@@ -42,8 +68,9 @@ describe("npm start", () => {
   startTest.for([
     ["--port=http", /^moorage: --port takes a number from 0 to 65535, not "http"\n$/],
     ["--port=65536", /^moorage: --port takes a number/],
+    ["--state=", /^moorage: --state takes a path, and was given an empty one\n$/],
     ["--var=GC_GRACE_SECONDS", /^moorage: --var takes NAME=VALUE/],
-    ["--config=missing.toml", /^moorage: there is no .*missing\.toml\n$/],
+    ["--config=missing.toml", /^moorage: there is no file .*missing\.toml\n$/],
     ["--prot=1", /^moorage: Unknown option '--prot'/],
   ] as const)("refuses %s", async ([option, message], { stateDir }) => {
     expectRefusal(await runNode([...commandLine({}, stateDir), option]), message);

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, test } from "vitest";
@@ -45,22 +45,56 @@ export const startTest = test
   });
 
 /** A repository of the registry, to push to and pull from. */
-export function repositoryOf(registry: Pick<Registry, "url">): RepositoryClient {
-  return new RegistryClient(registry.url, fetch).repository("start/test");
+export function repositoryOf(registry: Pick<Registry, "url">, name = "start/test"): RepositoryClient {
+  return new RegistryClient(registry.url, fetch).repository(name);
 }
 
 /** Runs node to its end, as this project's scripts are run. */
 export function runNode(args: readonly string[]): Promise<Ended> {
+  return run(process.execPath, args, projectRoot);
+}
+
+/** Runs npm to its end, called in `folder`. */
+export function runNpm(folder: string, ...args: readonly string[]): Promise<Ended> {
+  return run("npm", args, folder);
+}
+
+function run(program: string, args: readonly string[], folder: string): Promise<Ended> {
   return new Promise((resolve) => {
-    const environment = { ...process.env, WRANGLER_SEND_METRICS: "false", NO_COLOR: "1" };
-    const child = execFile(process.execPath, args, { cwd: projectRoot, env: environment }, (_error, stdout, stderr) => {
-      resolve({ code: child.exitCode, output: stdout + stderr });
-    });
+    const child = execFile(
+      program,
+      args,
+      {
+        cwd: folder,
+        env: { ...process.env, WRANGLER_SEND_METRICS: "false", NO_COLOR: "1" },
+        // One that hangs must not outlive its test, and may be too busy for another signal.
+        timeout: 60_000,
+        killSignal: "SIGKILL",
+      },
+      (_error, stdout, stderr) => {
+        resolve({ code: child.exitCode, output: stdout + stderr });
+      },
+    );
   });
 }
 
 export function runWrangler(...args: readonly string[]): Promise<Ended> {
   return runNode([path.join(projectRoot, "node_modules/wrangler/bin/wrangler.js"), ...args]);
+}
+
+/**
+ * A wrangler.toml in `folder` that serves this project's source, after an edit.
+ * @returns its path
+ */
+export async function writeConfig(folder: string, edit: (text: string) => string): Promise<string> {
+  const text = await readFile(path.join(projectRoot, "wrangler.toml"), "utf8");
+  const absolute = text.replaceAll(
+    /^(main|migrations_dir) = "(.*)"$/gm,
+    (_line, name: string, relative: string) => `${name} = ${JSON.stringify(path.join(projectRoot, relative))}`,
+  );
+  const file = path.join(folder, "wrangler.toml");
+  await writeFile(file, edit(absolute));
+  return file;
 }
 
 /** That a command said why it would not, and ended with 1. */
