@@ -1,13 +1,6 @@
 /** The Worker's settings, judged before it is started: it reads them only when a request needs them, and fails that. */
-import { configOf } from "../src/config.ts";
+import { BadSetting, configOf } from "../src/config.ts";
 import { UsageError } from "./options.ts";
-
-declare global {
-  /** What src/config.ts reads: here the settings alone, without the bindings, and as nobody has checked them yet. */
-  interface Env {
-    readonly [setting: string]: unknown;
-  }
-}
 
 /**
  * @param settings the values by name, as the Worker's env will have them
@@ -17,17 +10,14 @@ export function requireSettings(settings: Readonly<Record<string, unknown>>): vo
   try {
     configOf(settings);
   } catch (error) {
-    throw new UsageError(error instanceof Error ? explain(error.message, settings) : String(error), { cause: error });
+    if (!(error instanceof BadSetting)) throw error;
+    throw new UsageError(explain(error, settings[error.setting]), { cause: error });
   }
 }
 
-/** Puts the value into "setting NAME: reason", which does not have it; of a list, NAME has the index too. */
-function explain(message: string, settings: Readonly<Record<string, unknown>>): string {
-  const [, name, reason] = /^setting (\w+)[\d.]*: (.*)$/s.exec(message) ?? [];
-  if (name === undefined || reason === undefined) return message;
-  const value = settings[name];
-  if (value === undefined) return `${name} is missing from wrangler.toml's [vars]`;
+function explain({ setting, reason }: BadSetting, value: unknown): string {
+  if (value === undefined) return `${setting} is missing from wrangler.toml's [vars]`;
   return typeof value === "string"
-    ? `${name}: ${JSON.stringify(value)} ${reason}`
-    : `${name}: ${JSON.stringify(value)} is not a text in quotes`;
+    ? `${setting}: ${JSON.stringify(value)} ${reason}`
+    : `${setting}: ${JSON.stringify(value)} is not a text in quotes`;
 }

@@ -26,19 +26,33 @@ const schema = z.object({
 
 export type Config = Readonly<z.infer<typeof schema>>;
 
+/** A setting that is missing or wrong. */
+export class BadSetting extends Error {
+  override readonly name = "BadSetting";
+  readonly setting: string;
+  readonly reason: string;
+
+  constructor(setting: string, reason: string) {
+    super(`setting ${setting}: ${reason}`);
+    this.setting = setting;
+    this.reason = reason;
+  }
+}
+
 const parsed = new WeakMap<object, Config>();
 
 /**
  * The settings, parsed once an isolate.
- * @throws Error that names the setting which is wrong
+ * @param env the Worker's, or the settings alone
+ * @throws BadSetting the first one
  */
-export function configOf(env: Env): Config {
+export function configOf(env: object): Config {
   const known = parsed.get(env);
   if (known !== undefined) return known;
   const result = schema.safeParse(env);
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new Error(`setting ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "is not valid"}`);
+    throw new BadSetting(String(issue?.path[0] ?? ""), issue?.message ?? "is not valid");
   }
   const config = Object.freeze(result.data);
   parsed.set(env, config);
