@@ -1,9 +1,8 @@
 import { OciError } from "../oci/errors.ts";
 import { appendChunk, type Chunk } from "./append.ts";
-import type { Conflict } from "./finish.ts";
+import { type Conflict, conflictOf } from "./finish.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
 import { choosePartBytes } from "./part-size.ts";
-import type { UploadSession } from "./session.ts";
 import { claimUploadState, findUploadState } from "./store.ts";
 
 /**
@@ -37,21 +36,14 @@ export async function appendSession(
       throw unknownUpload();
     }
     const ledger = await appendChunk(env.BLOBS, answer, chunk, location.algorithm ?? "sha256", "release");
-    return ledger === null ? await overtaken(session) : { kind: "appended", offset: ledger.offset };
+    return ledger === null ? conflictOf(await session.status()) : { kind: "appended", offset: ledger.offset };
   } catch (error) {
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
     const held = await lease.release();
     if (held || error instanceof OciError) throw error;
     // What it was about to use is not in R2 any more, which says so in its own words.
-    return overtaken(session);
+    return conflictOf(await session.status());
   }
-}
-
-/** The answer where the lease was lost: to another request, or to the end of the session. */
-async function overtaken(session: DurableObjectStub<UploadSession>): Promise<Conflict> {
-  const status = await session.status();
-  if (status.kind !== "open") throw unknownUpload();
-  return { kind: "conflict", offset: status.offset };
 }
 
 const opened = { state: "opened", digest: null } as const;

@@ -2,7 +2,7 @@ import { insertBlob, type NewBlob } from "../blobs/store.ts";
 import type { Digest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { unknownUpload } from "./location.ts";
-import { selectUploadState, type UploadState } from "./store.ts";
+import { insertFinishedUpload, selectUploadState, type UploadState } from "./store.ts";
 
 /**
  * Writes the rows of a blob whose bytes stand in R2: one D1 batch, one transaction.
@@ -21,24 +21,13 @@ export async function commitBlob(db: D1Database, blob: NewBlob): Promise<void> {
 export async function commitUpload(db: D1Database, blob: NewBlob, uploadId: string): Promise<UploadState> {
   const nowMs = Date.now();
   const results = await db.batch<UploadState>([
-    insertFinished(db, uploadId, blob, nowMs),
+    insertFinishedUpload(db, uploadId, blob, nowMs),
     ...insertBlob(db, blob, uploadId, nowMs),
     selectUploadState(db, uploadId),
   ]);
   const state = results.at(-1)?.results[0];
   if (state === undefined) throw unknownUpload();
   return state;
-}
-
-/** Not where the object was given up meanwhile: no blob will stand, and a repetition must not be told that one does. */
-function insertFinished(db: D1Database, uploadId: string, blob: NewBlob, nowMs: number): D1PreparedStatement {
-  return db
-    .prepare(
-      `INSERT INTO upload_states (id, state, digest, created_at)
-       SELECT ?1, 'finished', ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM garbage WHERE object_key = ?4)
-       ON CONFLICT (id) DO NOTHING`,
-    )
-    .bind(uploadId, blob.digest, nowMs, blob.objectKey);
 }
 
 export function otherDigest(finished: Digest): OciError {

@@ -10,7 +10,7 @@ import { completeParts } from "./complete.ts";
 import { LeaseLost } from "./part-writer.ts";
 import { digestMismatch } from "./put-whole.ts";
 import type { Ledger } from "./ledger.ts";
-import type { UploadSession } from "./session.ts";
+import type { SessionStatus, UploadSession } from "./session.ts";
 
 /** Another request holds the session, or the bytes do not begin where it stands. */
 export interface Conflict {
@@ -50,7 +50,7 @@ export async function finishSession(
     const ledger = answer.ledger.sealed
       ? answer.ledger
       : await appendChunk(env.BLOBS, answer, chunk, digestAlgorithm(digest), "seal");
-    if (ledger === null) return await overtaken(session, digest);
+    if (ledger === null) return await finishOvertaken(session, digest);
     const objectKey = await wholeObject(env.BLOBS, ledger, lease, digest);
     await commitBlob(env.DB, { repository: location.repository, digest, size: ledger.offset, objectKey });
     await lease.finish(digest);
@@ -59,17 +59,24 @@ export async function finishSession(
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
     const held = await lease.release();
     if (held || error instanceof OciError) throw error;
-    return overtaken(session, digest);
+    return finishOvertaken(session, digest);
   }
 }
 
-/** The answer where the lease was lost: to another request, to the end of the session, or to this one's own success. */
-async function overtaken(
+/** The lease was lost to another request, to the end of the session, or to this one's own success. */
+async function finishOvertaken(
   session: DurableObjectStub<UploadSession>,
   digest: Digest,
 ): Promise<{ readonly kind: "created" } | Conflict> {
   const status = await session.status();
-  if (status.kind === "finished") return finishedWith(status.digest, digest);
+  return status.kind === "finished" ? finishedWith(status.digest, digest) : conflictOf(status);
+}
+
+/**
+ * The answer to a request that lost its lease: where the session stands by now.
+ * @throws OciError BLOB_UPLOAD_UNKNOWN where it has ended
+ */
+export function conflictOf(status: SessionStatus): Conflict {
   if (status.kind !== "open") throw unknownUpload();
   return { kind: "conflict", offset: status.offset };
 }

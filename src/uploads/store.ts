@@ -1,3 +1,4 @@
+import type { NewBlob } from "../blobs/store.ts";
 import type { Digest } from "../oci/digest.ts";
 import { firstUploadIdAt } from "./upload-id.ts";
 
@@ -13,6 +14,25 @@ export function insertUploadState(db: D1Database, id: string, state: UploadState
       "INSERT INTO upload_states (id, state, digest, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
     )
     .bind(id, state.state, state.digest, nowMs);
+}
+
+/**
+ * The state of an upload that ends with this blob. Not where the blob's object was given up meanwhile: no blob will
+ * stand, and a repetition must not be told that one does.
+ */
+export function insertFinishedUpload(
+  db: D1Database,
+  id: string,
+  { digest, objectKey }: Pick<NewBlob, "digest" | "objectKey">,
+  nowMs: number,
+): D1PreparedStatement {
+  return db
+    .prepare(
+      `INSERT INTO upload_states (id, state, digest, created_at)
+       SELECT ?1, 'finished', ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM garbage WHERE object_key = ?4)
+       ON CONFLICT (id) DO NOTHING`,
+    )
+    .bind(id, digest, nowMs, objectKey);
 }
 
 export function selectUploadState(db: D1Database, id: string): D1PreparedStatement {
