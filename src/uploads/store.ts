@@ -1,4 +1,3 @@
-import type { NewBlob } from "../blobs/store.ts";
 import type { Digest } from "../oci/digest.ts";
 import { firstUploadIdAt } from "./upload-id.ts";
 
@@ -23,7 +22,7 @@ export function insertUploadState(db: D1Database, id: string, state: UploadState
 export function insertFinishedUpload(
   db: D1Database,
   id: string,
-  { digest, objectKey }: Pick<NewBlob, "digest" | "objectKey">,
+  { digest, objectKey }: { readonly digest: Digest; readonly objectKey: string },
   nowMs: number,
 ): D1PreparedStatement {
   return db
