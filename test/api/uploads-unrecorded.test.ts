@@ -5,7 +5,7 @@ import { bodyOf, brokenStreamOf, digest, MIB, randomBytes, sameBytes, streamOf }
 import { type WatchedMultiparts, watchMultiparts } from "../fixtures/multiparts.ts";
 import { freshRepository, registryWith, serve, streamed } from "../fixtures/registry.ts";
 import { objectsMadeBy, runPass } from "../fixtures/storage.ts";
-import { begin, beginWith } from "../fixtures/upload.ts";
+import { begin, beginWith, offsetIn } from "../fixtures/upload.ts";
 import { expectError } from "../conformance/error-envelope.ts";
 import { type Bytes, locationOf, type RepositoryClient } from "../support/client.ts";
 
@@ -33,8 +33,7 @@ async function startWith(repository: RepositoryClient, before: Bytes): Promise<S
 async function offsetOf(repository: RepositoryClient, location: string): Promise<number> {
   const status = await repository.uploadStatus(location);
   expect(status.status).toBe(204);
-  const last = Number(/^0-(\d+)$/.exec(status.headers.get("Range") ?? "")?.[1]);
-  return last === 0 ? 0 : last + 1;
+  return offsetIn(status);
 }
 
 async function expectFinished(repository: RepositoryClient, location: string, bytes: Bytes): Promise<void> {

@@ -2,10 +2,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { projectRoot } from "../../scripts/options.ts";
+import { freePort } from "../support/free-port.ts";
 import { Client } from "./client.ts";
 
 export interface Server {
@@ -92,14 +92,4 @@ async function answers(url: string, child: ChildProcess): Promise<void> {
       client.close();
     }
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  if (address === null || typeof address === "string") throw new Error("no free port");
-  return address.port;
 }

@@ -1,7 +1,6 @@
-import { createServer } from "node:net";
-import { once } from "node:events";
 import { describe, expect } from "vitest";
 import { utf8 } from "../support/client.ts";
+import { freePort } from "../support/free-port.ts";
 import { repositoryOf, runWrangler, startTest } from "./start-test.ts";
 
 const layer = utf8("a layer that outlives the process");
@@ -50,16 +49,6 @@ function manifestOf(layerDescriptor: object) {
     config: layerDescriptor,
     layers: [layerDescriptor],
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  if (address === null || typeof address === "string") throw new Error("a TCP server has an address with a port");
-  return address.port;
 }
 
 /** Asks again and again from before the port is open: the first answer of all is what counts. */
