@@ -2,6 +2,7 @@ import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { etagOf, isNotModified, rangeStands } from "../http/conditional.ts";
+import { inert } from "../http/inert.ts";
 import { type ByteRange, parseRange } from "../http/range.ts";
 import { type Digest, parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
@@ -85,6 +86,7 @@ function contentHeaders(digest: Digest, lengthBytes: number): Record<string, str
     "Accept-Ranges": "bytes",
     "Docker-Content-Digest": digest,
     ETag: etagOf(digest),
+    ...inert,
   };
 }
 

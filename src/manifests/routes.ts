@@ -5,6 +5,7 @@ import { configOf, matchesPattern } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { withManifestBody } from "../http/body.ts";
 import { etagOf, isNotModified } from "../http/conditional.ts";
+import { inert } from "../http/inert.ts";
 import { warningHeader } from "../http/warning.ts";
 import { MANIFEST_MAX_BYTES, TAGS_PER_PUT_MAX } from "../limits.ts";
 import { type Digest, digestAlgorithm, parseDigest } from "../oci/digest.ts";
@@ -105,6 +106,7 @@ function contentHeaders(row: ManifestRow): Record<string, string> {
     "Content-Encoding": "identity",
     "Docker-Content-Digest": row.digest,
     ETag: etagOf(row.digest),
+    ...inert,
   };
 }
 
@@ -175,7 +177,8 @@ function accepted(
   c.header("Location", `/v2/${c.var.repository}/manifests/${digest}`);
   c.header("Docker-Content-Digest", digest);
   if (parsed.subject !== null) c.header("OCI-Subject", parsed.subject);
-  if (reference.kind === "digest") for (const tag of tags) c.header("OCI-Tag", tag, { append: true });
+  const named = reference.kind === "tag" ? reference.tag : null;
+  for (const tag of tags) if (tag !== named) c.header("OCI-Tag", tag, { append: true });
   for (const warning of warnings) c.header("Warning", warningHeader(warning), { append: true });
   return c.body(null, 201);
 }

@@ -26,6 +26,24 @@ describe("end-2 GET blob with Range", () => {
   );
 });
 
+describe("content under a media type that its pusher chose", () => {
+  it("is inert in a browser that is led to it: no script of it runs as a page of the registry", async () => {
+    const repository = freshRepository();
+    const page = JSON.stringify({ mediaType: "text/html", text: "<script>document.title = 'here'</script>" });
+    expect((await repository.putManifest("page", page, "text/html")).status).toBe(201);
+    const { digest } = await repository.pushBlob(randomBytes(100));
+    for (const answer of [
+      await repository.getManifest("page"),
+      await repository.headManifest("page"),
+      await repository.getBlob(digest),
+      await repository.getBlob(digest, { Range: "bytes=0-9" }),
+    ]) {
+      expect(answer.headers.get("Content-Security-Policy")).toBe("sandbox; default-src 'none'");
+      expect(answer.headers.get("X-Content-Type-Options")).toBe("nosniff");
+    }
+  });
+});
+
 describe("a GET that is refused", () => {
   it("tells its length and its type, and so does its HEAD", async () => {
     const repository = freshRepository();

@@ -238,6 +238,15 @@ describe("end-7b PUT manifest with tag parameters", () => {
       expect((await repository.headManifest(tag)).headers.get("Docker-Content-Digest")).toBe(pushed.descriptor.digest);
   });
 
+  it("by tag sets the others too, and names those in OCI-Tag", async () => {
+    const repository = freshRepository();
+    const pushed = image();
+    for (const { bytes } of pushed.blobs) await repository.pushBlob(bytes);
+    const response = await repository.putManifest("one", pushed.bytes, imageManifest, ["two", "one", "three"]);
+    expect(response.headers.get("OCI-Tag")?.split(", ")).toEqual(["two", "three"]);
+    for (const tag of ["one", "two", "three"]) expect((await repository.headManifest(tag)).status).toBe(200);
+  });
+
   it("with one more is refused with 414, and sets none", async () => {
     const repository = freshRepository();
     const pushed = image();
