@@ -58,8 +58,17 @@ function parse(argv: readonly string[]) {
       },
     }).values;
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    throw new UsageError(explain(error, argv));
   }
+}
+
+/** npm takes options for its own that do not come after `--`, and passes on their values alone. */
+function explain(error: unknown, argv: readonly string[]): string {
+  const stray = argv.find((argument) => !argument.startsWith("-"));
+  if (error instanceof Error && "code" in error && error.code === "ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL") {
+    return `options come after --, as in: npm start -- --port 5000; "${stray ?? ""}" is none`;
+  }
+  return `${error instanceof Error ? error.message : String(error)}; npm start -- --help lists what there is`;
 }
 
 function parsePort(text: string): number {

@@ -78,8 +78,8 @@ function greeting(port: string, options: Options, project: Project): string {
   return `${project.name} is ready on http://${host} (state in ${options.stateDir})
 
 Try one of:
-  docker tag alpine ${host}/demo/alpine && docker push ${host}/demo/alpine
+  docker pull alpine && docker tag alpine ${host}/demo/alpine && docker push ${host}/demo/alpine
   oras push --plain-http ${host}/demo/readme:v1 README.md:text/markdown
-  crane push image.tar ${host}/demo/image:latest
+  crane copy alpine ${host}/demo/alpine:latest
 `;
 }

@@ -4,13 +4,20 @@ import type { RepositoryName } from "./oci/repository.ts";
 
 const seconds = z
   .string()
-  .regex(/^\d{1,9}$/, "is not a whole number of seconds")
+  .regex(/^\d+$/, "is not a whole number of seconds")
+  .regex(/^\d{1,9}$/, "must be 0 to 999999999")
   .transform(Number);
 
 const patterns = z
   .string()
   .transform((value) => value.split(/[\s,]+/).filter((pattern) => pattern !== ""))
-  .pipe(z.array(z.string().regex(/^[a-z0-9._\-/*]+$/, "is not a repository pattern such as team/* or mirror/**")));
+  .pipe(
+    z.array(
+      z
+        .string()
+        .regex(/^[a-z0-9._\-*]+(?:\/[a-z0-9._\-*]+)*$/, "is not a repository pattern such as team/* or mirror/**"),
+    ),
+  );
 
 const schema = z.object({
   /** Repositories that take manifests before, or without, what they name. `*` is one path part, `**` any number. */

@@ -17,7 +17,8 @@ export function access(right: Right) {
     const repository = name === undefined ? null : parseRepositoryName(name);
     if (!decide({ hostname, right, repository })) {
       throw new OciError("DENIED", {
-        reason: "this registry serves callers on its own machine only (localhost)",
+        reason: "this registry serves its own machine only: call it localhost or 127.0.0.1",
+        host: hostname,
         right,
       });
     }

@@ -39,6 +39,7 @@ describe("npm start", () => {
     ["start", "GC_GRACE_SECONDS", "abc", "is not a whole number of seconds"],
     ["start", "GC_GRACE_SECONDS", "-1", "is not a whole number of seconds"],
     ["start", "ALLOW_SPARSE", "UPPER/**", "is not a repository pattern such as team/* or mirror/**"],
+    ["start", "GC_GRACE_SECONDS", "99999999999", "must be 0 to 999999999"],
     ["dev", "UPLOAD_TTL_SECONDS", "0", "must be 1 to "],
   ] as const)("as npm %s refuses %s=%s", async ([command, name, value, reason], { stateDir }) => {
     const ended = await runNode(commandLine({ command, vars: { [name]: value } }, stateDir));
@@ -71,7 +72,8 @@ describe("npm start", () => {
     ["--state=", /^moorage: --state takes a path, and was given an empty one\n$/],
     ["--var=GC_GRACE_SECONDS", /^moorage: --var takes NAME=VALUE/],
     ["--config=missing.toml", /^moorage: there is no file .*missing\.toml\n$/],
-    ["--prot=1", /^moorage: Unknown option '--prot'/],
+    ["--prot=1", /^moorage: Unknown option '--prot'.*npm start -- --help lists what there is\n$/],
+    ["5000", /^moorage: options come after --, as in: npm start -- --port 5000; "5000" is none\n$/],
   ] as const)("refuses %s", async ([option, message], { stateDir }) => {
     expectRefusal(await runNode([...commandLine({}, stateDir), option]), message);
   });
