@@ -76,9 +76,12 @@ export const MANIFEST_MEMORY_FACTOR = 4;
 
 /**
  * What a read waits for at least, of a body whose speed is not known or is low: a slow client is no silent one. A read
- * that took less than READ_FAST_MS makes the next one wait for more, one that took READ_SLOW_MS for less.
+ * that took less than READ_FAST_MS makes the next one wait for more, up to READ_MOST_BYTES; one that took READ_SLOW_MS
+ * for less. A body that was fast and grows slow is broken off below READ_MOST_BYTES in BODY_SILENCE_SECONDS: 273 bytes
+ * a second.
  */
 export const READ_LEAST_BYTES = KIB;
+export const READ_MOST_BYTES = 16 * KIB;
 export const READ_FAST_MS = 1000;
 export const READ_SLOW_MS = 10_000;
 
@@ -107,8 +110,9 @@ export const COLLECTOR_STEPS_PER_KIND = 5;
 /** How long an event stays in the outbox. */
 export const EVENT_RETENTION_SECONDS = 30 * 86_400;
 
-/** How much of a refused request's body is read to its end, so that the client gets to read the answer. */
+/** How much of a refused request's body is read to its end, and for how long, so that the client gets to read the answer. */
 export const DRAIN_MAX_BYTES = 32 * MIB;
+export const DRAIN_MAX_SECONDS = 10;
 
 /** How much older than an upload's life an R2 object must be before the sweep may take it for lost. */
 export const SWEEP_MARGIN_SECONDS = 3600;

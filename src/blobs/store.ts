@@ -23,6 +23,11 @@ export async function findBlob(db: D1Database, repository: RepositoryName, diges
     .first<BlobRow>();
 }
 
+/** The digest by which an R2 object is a blob; null where it is none. */
+export async function findDigestOfObject(db: D1Database, objectKey: string): Promise<Digest | null> {
+  return db.prepare("SELECT digest FROM blobs WHERE object_key = ?1").bind(objectKey).first<Digest>("digest");
+}
+
 export interface NewBlob {
   readonly repository: RepositoryName;
   readonly digest: Digest;
@@ -56,7 +61,8 @@ export function insertBlob(
         `INSERT INTO blobs (digest, size, object_key, created_at)
          SELECT ?2, ?3, ?4, ?5
          WHERE ${ended} AND NOT EXISTS (SELECT 1 FROM garbage WHERE object_key = ?4)
-         ON CONFLICT (digest) DO NOTHING`,
+         -- of the digest, whose content is there already; or of the key, which a PUT with another digest has named
+         ON CONFLICT DO NOTHING`,
       )
       .bind(uploadId, blob.digest, blob.size, blob.objectKey, nowMs),
     insertGarbage(db, [blob.objectKey], nowMs),

@@ -1,4 +1,11 @@
-import { BODY_SILENCE_SECONDS, READ_BYTES, READ_FAST_MS, READ_LEAST_BYTES, READ_SLOW_MS } from "../limits.ts";
+import {
+  BODY_SILENCE_SECONDS,
+  READ_BYTES,
+  READ_FAST_MS,
+  READ_LEAST_BYTES,
+  READ_MOST_BYTES,
+  READ_SLOW_MS,
+} from "../limits.ts";
 
 /** The client went away, its connection broke, or it fell silent, before the body's end. */
 export class BodyBroken extends Error {
@@ -43,7 +50,7 @@ export class BodyReader {
   }
 
   #adapt(tookMs: number): void {
-    if (tookMs < READ_FAST_MS) this.#leastBytes = Math.min(this.#leastBytes * 16, READ_BYTES);
+    if (tookMs < READ_FAST_MS) this.#leastBytes = Math.min(this.#leastBytes * 16, READ_MOST_BYTES);
     else if (tookMs > READ_SLOW_MS) this.#leastBytes = Math.max(this.#leastBytes / 16, READ_LEAST_BYTES);
   }
 

@@ -7,7 +7,7 @@ import { claimUploadState, findUploadState } from "./store.ts";
 
 /**
  * A PATCH (end-5): opens the session, with the first chunk makes it, and streams the chunk behind what it has.
- * @throws OciError BLOB_UPLOAD_UNKNOWN where the session has ended
+ * @throws OciError BLOB_UPLOAD_UNKNOWN where the session has ended; BLOB_UPLOAD_INVALID where a final PUT came before
  */
 export async function appendSession(
   env: Env,
@@ -23,6 +23,12 @@ export async function appendSession(
     create: location.opened ? null : { partBytes: choosePartBytes(chunked), expiresAtMs: location.expiresAtMs },
   });
   if (answer.kind === "unknown" || answer.kind === "finished") throw unknownUpload();
+  if (answer.kind === "sealed") {
+    throw new OciError(
+      "BLOB_UPLOAD_INVALID",
+      "a final PUT has ended this upload's bytes: repeat that PUT, or begin another upload with POST",
+    );
+  }
   if (answer.kind === "conflict") {
     const state = location.opened ? opened : await findUploadState(env.DB, location.id);
     if (state !== null && state.state !== "opened") throw unknownUpload();

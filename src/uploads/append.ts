@@ -8,7 +8,7 @@ import { OciError } from "../oci/errors.ts";
 import { completeParts } from "./complete.ts";
 import { LeaseLost, PartWriter } from "./part-writer.ts";
 import type { Lease } from "./lease.ts";
-import { type AfterEnd, type ContentHash, isTailAtRisk, type Ledger, type Part, type Progress } from "./ledger.ts";
+import type { AfterEnd, ContentHash, Ledger, Part, Progress } from "./ledger.ts";
 import { continueHash, keepHash } from "./running-hashes.ts";
 
 /** The writer's side of a lease, as it arrives over RPC. */
@@ -52,7 +52,7 @@ export async function appendChunk(
   const { lease } = grant;
   const ledger = grant.ledger.joining ? await joinParts(bucket, grant, await lease.parts(), "hold") : grant.ledger;
   if (ledger === null) return null;
-  if (chunk.lengthBytes === 0 && !isTailAtRisk(ledger)) return (await lease.recordEnd(null, then)) ? ledger : null;
+  if (chunk.lengthBytes === 0) return (await lease.recordEnd(null, then)) ? ledger : null;
   return withBodyRoom(async (room) => appendHeld(bucket, { ledger, lease }, chunk, algorithm, then, room));
 }
 
@@ -73,9 +73,10 @@ async function appendHeld(
 ): Promise<Ledger | null> {
   const { ledger, lease } = grant;
   const prefixBytes = isLargeObject(ledger) ? 0 : ledger.multipart === null ? ledger.offset : ledger.tailBytes;
-  const partBytes = ledger.partBytes + tailCopyBytes(ledger, chunk);
-  // A prefix is there twice while it is copied behind its other half.
-  if (prefixBytes > SMALL_BODY_BYTES - READ_BYTES) await room.grow(partBytes + prefixBytes);
+  const bufferBytes = Math.min(ledger.partBytes, prefixBytes + (chunk.lengthBytes ?? ledger.partBytes));
+  // Beside the buffer there is the prefix, at the beginning, or the copy of the tail, at the end.
+  const heldBytes = bufferBytes + Math.max(prefixBytes, tailCopyBytes(ledger, chunk));
+  if (prefixBytes > SMALL_BODY_BYTES - READ_BYTES) await room.grow(heldBytes);
   const hash = continueHash(ledger.hash, ledger.offset, algorithm);
   const sent: Part[] = [];
   const before = isLargeObject(ledger) ? async () => openObject(bucket, ledger) : await prefixOf(bucket, grant);
@@ -94,7 +95,7 @@ async function appendHeld(
       sent.push(...parts);
       return lease.recordParts(parts, multipart);
     },
-    onGrow: async () => room.grow(partBytes),
+    onGrow: async () => room.grow(heldBytes),
   });
   try {
     const broken = await consume(writer, chunk);
@@ -154,13 +155,12 @@ async function recordEnd(
   then: AfterEnd,
 ): Promise<Ledger | null> {
   const { ledger, lease } = grant;
-  if (writer.newBytes === 0 && !isTailAtRisk(ledger)) return (await lease.recordEnd(null, then)) ? ledger : null;
+  if (writer.newBytes === 0) return (await lease.recordEnd(null, then)) ? ledger : null;
   const offset = ledger.offset + writer.newBytes;
-  const contentHash = writer.newBytes === 0 ? ledger.hash : hash;
   if (writer.multipart === null) {
     const objectKey = newKey("blobs/", Date.now());
     await bucket.put(objectKey, writer.tail);
-    const single = { offset, multipart: null, objectKey, tailBytes: 0, nextPart: ledger.nextPart, hash: contentHash };
+    const single = { offset, multipart: null, objectKey, tailBytes: 0, nextPart: ledger.nextPart, hash };
     if (await lease.recordEnd({ ledger: single, parts: [], tail: null }, then)) return { ...ledger, ...single };
     await bucket.delete(objectKey);
     return null;
@@ -173,8 +173,8 @@ async function recordEnd(
       multipart: writer.multipart,
       objectKey: null,
       tailBytes: isWhole ? 0 : part.size,
-      nextPart: isWhole ? writer.nextPart + 1 : writer.nextPart,
-      hash: contentHash,
+      nextPart: writer.nextPart + 1,
+      hash,
     },
     parts: writer.untold,
     // Sliced: of a view the whole buffer would cross to the session.

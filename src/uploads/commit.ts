@@ -1,16 +1,19 @@
-import { insertBlob, type NewBlob } from "../blobs/store.ts";
+import { findDigestOfObject, insertBlob, type NewBlob } from "../blobs/store.ts";
 import type { Digest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { unknownUpload } from "./location.ts";
 import { insertFinishedUpload, selectUploadState, type UploadState } from "./store.ts";
 
 /**
- * Writes the rows of a blob whose bytes stand in R2: one D1 batch, one transaction.
- * @throws OciError BLOB_UPLOAD_UNKNOWN where the object was given up meanwhile: its session had expired
+ * Writes the rows of a blob whose bytes stand in R2: one D1 batch, one transaction; a second query where it fails.
+ * @throws OciError BLOB_UPLOAD_UNKNOWN where the object was given up meanwhile: its session had expired;
+ * DIGEST_INVALID where it is a blob already, by a digest of the other algorithm
  */
 export async function commitBlob(db: D1Database, blob: NewBlob): Promise<void> {
   const results = await db.batch(insertBlob(db, blob, null, Date.now()));
-  if (results.at(-1)?.results.length !== 1) throw unknownUpload();
+  if (results.at(-1)?.results.length === 1) return;
+  const named = await findDigestOfObject(db, blob.objectKey);
+  throw named === null ? unknownUpload() : otherDigest(named);
 }
 
 /**

@@ -8,7 +8,6 @@ import { commitBlob, otherDigest } from "./commit.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
 import { completeParts } from "./complete.ts";
 import { LeaseLost } from "./part-writer.ts";
-import { digestMismatch } from "./put-whole.ts";
 import type { Ledger } from "./ledger.ts";
 import type { SessionStatus, UploadSession } from "./session.ts";
 
@@ -37,7 +36,7 @@ export async function finishSession(
     hasBytes: chunk.lengthBytes !== 0,
     create: null,
   });
-  if (answer.kind === "unknown") throw unknownUpload();
+  if (answer.kind === "unknown" || answer.kind === "sealed") throw unknownUpload();
   if (answer.kind === "conflict") return answer;
   if (answer.kind === "finished") return finishedWith(answer.digest, digest);
   const { lease } = answer;
@@ -92,16 +91,21 @@ function finishedWith(finished: Digest, digest: Digest): { readonly kind: "creat
  */
 async function wholeObject(bucket: R2Bucket, bytes: Ledger, lease: LeaseStub, digest: Digest): Promise<string> {
   const hex = hexAtHand(bytes, digest);
-  if (hex !== null && hex !== digestHex(digest)) {
-    await lease.discard();
-    throw digestMismatch(digest);
-  }
+  if (hex !== null) await requireDigest(lease, digest, hex);
   const objectKey = await completeObject(bucket, bytes, lease);
-  if (hex === null && (await readBack(bucket, objectKey, digest)) !== digestHex(digest)) {
-    await lease.discard();
-    throw digestMismatch(digest);
-  }
+  if (hex === null) await requireDigest(lease, digest, await readBack(bucket, objectKey, digest));
   return objectKey;
+}
+
+/** Other bytes than the digest's end the upload: what came can be the beginning of nothing else either. */
+async function requireDigest(lease: LeaseStub, digest: Digest, hex: string): Promise<void> {
+  if (hex === digestHex(digest)) return;
+  await lease.discard();
+  throw new OciError("DIGEST_INVALID", {
+    reason: "the bytes that came are not those of the digest, and this upload is given up: begin another with POST",
+    digest,
+    computed: `${digestAlgorithm(digest)}:${hex}`,
+  });
 }
 
 function hexAtHand(bytes: Ledger, digest: Digest): string | null {

@@ -40,7 +40,10 @@ export interface Ledger {
   readonly tailBytes: number;
   /** number of the short last part, null where there is none */
   readonly tailPart: number | null;
-  /** number for the next part: that of the tail, unless a silent holder may still be writing to it */
+  /**
+   * number for the next part. Never one that is recorded: a request that sends it and comes no farther must not have
+   * changed what the ledger says. So a tail that is sent again, longer, goes by turns under two numbers.
+   */
   readonly nextPart: number;
   /** of all bytes; null where a request's isolate did not have the hash of those before its own */
   readonly hash: ContentHash | null;
@@ -64,11 +67,3 @@ export interface Progress {
  * the parts one object, of a PATCH (`join`) or of a final PUT, after which no chunk may follow (`seal`).
  */
 export type AfterEnd = "release" | "hold" | "join" | "seal";
-
-/**
- * Whether a silent holder that gave way may yet overwrite the part that is the tail: it was given that number, which is
- * left unused since. The tail is then sent again, under a number of its own.
- */
-export function isTailAtRisk(ledger: Pick<Ledger, "tailPart" | "nextPart">): boolean {
-  return ledger.tailPart !== null && ledger.nextPart !== ledger.tailPart;
-}

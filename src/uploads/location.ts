@@ -77,7 +77,7 @@ export function parseUploadReference(
 export function unknownUpload(): OciError {
   return new OciError(
     "BLOB_UPLOAD_UNKNOWN",
-    "no such upload session in this repository: it is finished, cancelled, expired, or was never begun; begin another with POST",
+    "no such upload session in this repository: it is finished, cancelled, given up, expired, or was never begun; begin another with POST",
   );
 }
 

@@ -131,7 +131,7 @@ export class PartWriter {
     }
   }
 
-  /** Sends the tail as the last part; a later chunk sends it again, longer, under the same number. */
+  /** Sends the tail as the last part; a later chunk sends it again, longer, under another number. */
   async putTailPart(): Promise<Part> {
     return this.#send(this.tail);
   }

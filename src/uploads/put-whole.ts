@@ -60,6 +60,7 @@ async function putUnknownLength(
     });
     try {
       await writer.consume(body, Number.POSITIVE_INFINITY);
+      if (writer.newBytes === 0 && !isDigestOfNothing(digest)) throw new EmptyBody(digest);
       if (writer.multipart === null) {
         const objectKey = newKey("blobs/", Date.now());
         await putChecked(bucket, objectKey, writer.tail, digest);
@@ -96,8 +97,22 @@ async function putChecked(
   }
 }
 
+/** A body of unknown length that came to nothing, where the digest is not that of nothing. */
+export class EmptyBody extends OciError {
+  constructor(digest: Digest) {
+    super("DIGEST_INVALID", { reason: "the body is empty, and the digest is not that of nothing", digest });
+  }
+}
+
+function isDigestOfNothing(digest: Digest): boolean {
+  return createHash(digestAlgorithm(digest)).digest("hex") === digestHex(digest);
+}
+
 export function digestMismatch(digest: Digest): OciError {
-  return new OciError("DIGEST_INVALID", { reason: "the bytes that came are not those of the digest", digest });
+  return new OciError("DIGEST_INVALID", {
+    reason: "the bytes that came are not those of the digest; none were kept: send the right ones",
+    digest,
+  });
 }
 
 function bodyBroken(): OciError {

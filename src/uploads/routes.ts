@@ -21,7 +21,7 @@ import {
   unknownUpload,
 } from "./location.ts";
 import { mountBlob } from "./mount.ts";
-import { putWhole } from "./put-whole.ts";
+import { EmptyBody, putWhole } from "./put-whole.ts";
 import { signingKey } from "./signing-key.ts";
 import { claimUploadState, findUploadState, type UploadState } from "./store.ts";
 
@@ -216,7 +216,9 @@ async function explainMismatch(
 ): Promise<Response> {
   if (error instanceof OciError && error.code === "DIGEST_INVALID") {
     const state = await findUploadState(c.env.DB, location.id);
-    if (state?.state === "opened") return finishAgain(c, location, digest, null, state);
+    if (state?.state === "opened") {
+      return finishAgain(c, location, digest, error instanceof EmptyBody ? noChunk : null, state);
+    }
     if (state?.state === "cancelled") throw unknownUpload();
   }
   throw error;

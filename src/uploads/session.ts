@@ -2,7 +2,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { Digest } from "../oci/digest.ts";
 import { ALARM_PATIENCE_SECONDS, ALARM_RETRY_SECONDS } from "../limits.ts";
 import { insertGarbage } from "../blobs/garbage.ts";
-import { type AfterEnd, isTailAtRisk, type Ledger, type Multipart, type Part, type Progress } from "./ledger.ts";
+import type { AfterEnd, Ledger, Multipart, Part, Progress } from "./ledger.ts";
 import { Lease } from "./lease.ts";
 
 export type OpenAnswer =
@@ -12,6 +12,8 @@ export type OpenAnswer =
       readonly lease: Lease;
     }
   | { readonly kind: "conflict"; readonly offset: number }
+  /** to a PATCH alone: a final PUT came before it */
+  | { readonly kind: "sealed" }
   | { readonly kind: "finished"; readonly digest: Digest }
   | { readonly kind: "unknown" };
 
@@ -52,12 +54,13 @@ export class UploadSession extends DurableObject<Env> {
     if (known === null && (request.start ?? 0) !== 0) return { kind: "conflict", offset: 0 };
     const ledger = known ?? (await this.#create(request.create));
     const inOrder = request.start === null || request.start === ledger.offset;
+    if (ledger.sealed && request.purpose === "append") return { kind: "sealed" };
     // All bytes of a sealed session came with an earlier final PUT: its repetition brings them again, to no use.
-    if (ledger.sealed ? request.purpose === "append" : !inOrder) return { kind: "conflict", offset: ledger.offset };
+    if (!ledger.sealed && !inOrder) return { kind: "conflict", offset: ledger.offset };
     const tookOver = this.#lease !== null;
     if (this.#lease !== null && !this.#lease.isIdle(Date.now())) return { kind: "conflict", offset: ledger.offset };
     // The silent holder may still be sending this part's number to R2, where the last writer wins: leave it unused.
-    const nextPart = tookOver ? ledger.nextPart + 1 : ledger.nextPart;
+    const nextPart = tookOver ? Math.max(ledger.nextPart, ledger.tailPart ?? 0) + 1 : ledger.nextPart;
     const lease = new Lease({
       isHeld: () => this.#lease === lease,
       release: () => {
@@ -73,8 +76,8 @@ export class UploadSession extends DurableObject<Env> {
     });
     this.#lease = lease;
     const open = { ...ledger, nextPart, candidate: null };
-    // One call fewer for the empty final PUT. A tail at risk is sent again first.
-    const seals = request.purpose === "finish" && !request.hasBytes && !isTailAtRisk(open);
+    // One call fewer for the empty final PUT.
+    const seals = request.purpose === "finish" && !request.hasBytes;
     const granted = { ...open, sealed: ledger.sealed || seals };
     // A number that was left out stays out: the one who takes over next must not be given it either.
     if (tookOver || seals || ledger.candidate !== null) this.#write(granted);
@@ -212,7 +215,12 @@ export class UploadSession extends DurableObject<Env> {
       for (const part of progress.parts) this.#putPart(part);
       if (progress.tail !== null) this.#putTail(progress.tail.part, progress.tail.bytes ?? new Uint8Array(0));
       const tailPart = progress.ledger.tailBytes > 0 ? (progress.tail?.part.number ?? null) : null;
-      this.#write({ ...ledger, ...progress.ledger, tailPart, supersededKey: null, candidate: null, ...after });
+      // Of a tail that was sent again, the number before is free. Only the very one before: of others a silent holder
+      // that gave way may yet be writing one.
+      const isFree = tailPart !== null && ledger.tailPart === tailPart - 1;
+      const nextPart = isFree ? ledger.tailPart : progress.ledger.nextPart;
+      const next = { ...progress.ledger, nextPart, tailPart, supersededKey: null, candidate: null };
+      this.#write({ ...ledger, ...next, ...after });
     });
     const superseded = ledger.objectKey ?? ledger.supersededKey;
     // What stays behind is an object without a row, which the sweep finds. The ledger has the bytes: no reason to fail.
@@ -286,7 +294,13 @@ export class UploadSession extends DurableObject<Env> {
     if (ledger.supersededKey !== null) await this.env.BLOBS.delete(ledger.supersededKey);
   }
 
+  /** Safe to repeat too: an alarm that broke off after it comes again. */
   async #abort({ objectKey, uploadId }: Multipart): Promise<void> {
-    await this.env.BLOBS.resumeMultipartUpload(objectKey, uploadId).abort();
+    try {
+      await this.env.BLOBS.resumeMultipartUpload(objectKey, uploadId).abort();
+    } catch (error) {
+      // 10024 is R2's code for an upload that there is no more; the binding hands codes out in the message only.
+      if (!(error instanceof Error && error.message.includes("10024"))) throw error;
+    }
   }
 }

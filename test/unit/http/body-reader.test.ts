@@ -1,7 +1,7 @@
 import { fc, test } from "@fast-check/vitest";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { BodyBroken, BodyReader } from "../../../src/http/body-reader.ts";
-import { READ_BYTES } from "../../../src/limits.ts";
+import { READ_BYTES, READ_MOST_BYTES } from "../../../src/limits.ts";
 import { brokenStreamOf, concatenate, pausedStream, randomBytes, sameBytes, streamOf } from "../../fixtures/content.ts";
 import { holdPatience } from "../../fixtures/silence.ts";
 import type { Bytes } from "../../support/client.ts";
@@ -39,6 +39,18 @@ describe("a body", () => {
     reader.release();
     const rest = await readAll(new BodyReader(body));
     expect(concatenate(rest).byteLength).toBe(READ_BYTES + 5);
+  });
+});
+
+describe("a body that was fast and grows slow", () => {
+  it("is read in small pieces: none of them takes so long that it seems silent", async () => {
+    const before = 4 * READ_BYTES + READ_MOST_BYTES;
+    const { body } = pausedStream(randomBytes(before), randomBytes(10));
+    const reader = new BodyReader(body);
+    let read = 0;
+    // It would wait for more than has come, and for ever, if it waited for as much as its buffer holds.
+    while (read < before) read += (await reader.next())?.byteLength ?? 0;
+    expect(read).toBe(before);
   });
 });
 
