@@ -58,16 +58,14 @@ function parse(argv: readonly string[]) {
       },
     }).values;
   } catch (error) {
-    throw new UsageError(explain(error, argv));
+    throw new UsageError(explain(error));
   }
 }
 
 /** npm takes options for its own that do not come after `--`, and passes on their values alone. */
-function explain(error: unknown, argv: readonly string[]): string {
-  const stray = argv.find((argument) => !argument.startsWith("-"));
-  if (error instanceof Error && "code" in error && error.code === "ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL") {
-    return `options come after --, as in: npm start -- --port 5000; "${stray ?? ""}" is none`;
-  }
+function explain(error: unknown): string {
+  const stray = error instanceof Error ? /^Unexpected argument '(.*?)'\./.exec(error.message)?.[1] : undefined;
+  if (stray !== undefined) return `options come after --, as in: npm start -- --port 5000; "${stray}" is none`;
   return `${error instanceof Error ? error.message : String(error)}; npm start -- --help lists what there is`;
 }
 

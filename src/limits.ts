@@ -110,15 +110,22 @@ export const COLLECTOR_STEPS_PER_KIND = 5;
 /** How long an event stays in the outbox. */
 export const EVENT_RETENTION_SECONDS = 30 * 86_400;
 
-/** How much of a refused request's body is read to its end, and for how long, so that the client gets to read the answer. */
+/**
+ * How much of a refused request's body is read to its end, so that the client gets to read the answer; for how long; and
+ * how long a read may take that waits for READ_MOST_BYTES.
+ */
 export const DRAIN_MAX_BYTES = 32 * MIB;
-export const DRAIN_MAX_SECONDS = 10;
+export const DRAIN_MAX_SECONDS = 60;
+export const DRAIN_SILENCE_SECONDS = 10;
 
 /** How much older than an upload's life an R2 object must be before the sweep may take it for lost. */
 export const SWEEP_MARGIN_SECONDS = 3600;
 
-/** How long the key of a deleted object is remembered, so that no request that began before can name it. */
-export const TOMBSTONE_SECONDS = 86_400;
+/**
+ * How long the key of a deleted object is remembered, so that no request that began before can name it: a final PUT may
+ * be repeated as long as its session lives.
+ */
+export const TOMBSTONE_SECONDS = 8 * 86_400;
 
 /** Longest life of an upload session: R2 itself gives up an unfinished multipart upload after seven days. */
 export const UPLOAD_TTL_MAX_SECONDS = 6 * 86_400;

@@ -73,7 +73,9 @@ async function appendHeld(
 ): Promise<Ledger | null> {
   const { ledger, lease } = grant;
   const prefixBytes = isLargeObject(ledger) ? 0 : ledger.multipart === null ? ledger.offset : ledger.tailBytes;
-  const bufferBytes = Math.min(ledger.partBytes, prefixBytes + (chunk.lengthBytes ?? ledger.partBytes));
+  const bufferBytes = isLargeObject(ledger)
+    ? ledger.partBytes
+    : Math.min(ledger.partBytes, prefixBytes + (chunk.lengthBytes ?? ledger.partBytes));
   // Beside the buffer there is the prefix, at the beginning, or the copy of the tail, at the end.
   const heldBytes = bufferBytes + Math.max(prefixBytes, tailCopyBytes(ledger, chunk));
   if (prefixBytes > SMALL_BODY_BYTES - READ_BYTES) await room.grow(heldBytes);

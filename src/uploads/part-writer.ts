@@ -43,6 +43,8 @@ export class PartWriter {
   readonly #start: Omit<PartWriterStart, "before">;
   /** null: the bytes before are in the buffer; they are not held twice */
   readonly #openBefore: (() => Promise<ReadableStream<Uint8Array>>) | null;
+  /** how large the buffer may become: a part, or all that there is where that is less */
+  readonly #capacityBytes: number;
   #buffer: Uint8Array;
   #filled: number;
   #grown: boolean;
@@ -56,7 +58,11 @@ export class PartWriter {
     this.#openBefore = before instanceof Uint8Array ? null : before;
     const prefix = before instanceof Uint8Array ? before : new Uint8Array(0);
     const wanted = prefix.byteLength + Math.min(start.expectedBytes ?? READ_BYTES, SMALL_BODY_BYTES - READ_BYTES);
-    this.#buffer = new Uint8Array(Math.min(start.partBytes, wanted));
+    this.#capacityBytes =
+      start.expectedBytes === null || this.#openBefore !== null
+        ? start.partBytes
+        : Math.min(start.partBytes, prefix.byteLength + start.expectedBytes);
+    this.#buffer = new Uint8Array(Math.min(this.#capacityBytes, wanted));
     this.#buffer.set(prefix);
     this.#filled = prefix.byteLength;
     // Who brings a large prefix has taken the room for it.
@@ -162,9 +168,9 @@ export class PartWriter {
       this.#grown = true;
     }
     const expected = this.#grown ? (this.#start.expectedBytes ?? 0) : 0;
-    const grown = new Uint8Array(
-      Math.min(this.#start.partBytes, Math.max(needed, this.#buffer.byteLength * 2, expected)),
-    );
+    const wanted = Math.max(needed, this.#buffer.byteLength * 2, expected);
+    // More than was announced does not come: the platform ends a body at its length.
+    const grown = new Uint8Array(Math.max(needed, Math.min(this.#capacityBytes, wanted)));
     grown.set(this.tail);
     this.#buffer = grown;
   }

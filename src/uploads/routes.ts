@@ -96,7 +96,7 @@ uploads.put(session, access("push"), async (c) => {
     });
   }
   const state = await commitUpload(c.env.DB, { repository: c.var.repository, digest, ...stored }, location.id);
-  return finishAgain(c, location, digest, null, state);
+  return finishAgain(c, location, digest, stored.size === 0 ? noChunk : null, state);
 });
 
 /** end-13, distribution-spec v1.1.1 «Pushing a blob in chunks»; GET and HEAD. D1: 1 at the POST's location; Durable Object: 1 after a chunk. */
@@ -216,9 +216,8 @@ async function explainMismatch(
 ): Promise<Response> {
   if (error instanceof OciError && error.code === "DIGEST_INVALID") {
     const state = await findUploadState(c.env.DB, location.id);
-    if (state?.state === "opened") {
-      return finishAgain(c, location, digest, error instanceof EmptyBody ? noChunk : null, state);
-    }
+    if (state !== null && error instanceof EmptyBody) return finishAgain(c, location, digest, noChunk, state);
+    if (state?.state === "opened") return finishAgain(c, location, digest, null, state);
     if (state?.state === "cancelled") throw unknownUpload();
   }
   throw error;

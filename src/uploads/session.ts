@@ -1,6 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Digest } from "../oci/digest.ts";
-import { ALARM_PATIENCE_SECONDS, ALARM_RETRY_SECONDS } from "../limits.ts";
+import { ALARM_PATIENCE_SECONDS, ALARM_RETRY_SECONDS, PARTS_MAX } from "../limits.ts";
 import { insertGarbage } from "../blobs/garbage.ts";
 import type { AfterEnd, Ledger, Multipart, Part, Progress } from "./ledger.ts";
 import { Lease } from "./lease.ts";
@@ -41,6 +41,8 @@ const TAIL_ROW_BYTES = 1024 * 1024;
  */
 export class UploadSession extends DurableObject<Env> {
   #lease: Lease | null = null;
+  /** nobody was granted anything since this machine took the session up: who was before may still be writing */
+  #isNew = true;
 
   /**
    * Hands the right to write to one request at a time. The lease is an object in the caller's hands: it ends with
@@ -57,9 +59,10 @@ export class UploadSession extends DurableObject<Env> {
     if (ledger.sealed && request.purpose === "append") return { kind: "sealed" };
     // All bytes of a sealed session came with an earlier final PUT: its repetition brings them again, to no use.
     if (!ledger.sealed && !inOrder) return { kind: "conflict", offset: ledger.offset };
-    const tookOver = this.#lease !== null;
+    const tookOver = this.#lease !== null || (this.#isNew && ledger.multipart !== null);
     if (this.#lease !== null && !this.#lease.isIdle(Date.now())) return { kind: "conflict", offset: ledger.offset };
-    // The silent holder may still be sending this part's number to R2, where the last writer wins: leave it unused.
+    // A holder that fell silent, or that held it of the machine before, may still be sending this part's number to R2,
+    // where the last writer wins: leave it unused.
     const nextPart = tookOver ? Math.max(ledger.nextPart, ledger.tailPart ?? 0) + 1 : ledger.nextPart;
     const lease = new Lease({
       isHeld: () => this.#lease === lease,
@@ -75,6 +78,7 @@ export class UploadSession extends DurableObject<Env> {
       discard: () => this.#discard(),
     });
     this.#lease = lease;
+    this.#isNew = false;
     const open = { ...ledger, nextPart, candidate: null };
     // One call fewer for the empty final PUT.
     const seals = request.purpose === "finish" && !request.hasBytes;
@@ -218,7 +222,9 @@ export class UploadSession extends DurableObject<Env> {
       // Of a tail that was sent again, the number before is free. Only the very one before: of others a silent holder
       // that gave way may yet be writing one.
       const isFree = tailPart !== null && ledger.tailPart === tailPart - 1;
-      const nextPart = isFree ? ledger.tailPart : progress.ledger.nextPart;
+      // Past the last number there is none to leave: there a tail is sent again under its own.
+      const following = tailPart === PARTS_MAX ? tailPart : progress.ledger.nextPart;
+      const nextPart = isFree ? ledger.tailPart : following;
       const next = { ...progress.ledger, nextPart, tailPart, supersededKey: null, candidate: null };
       this.#write({ ...ledger, ...next, ...after });
     });

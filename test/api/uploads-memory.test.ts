@@ -1,9 +1,10 @@
-import { exports } from "cloudflare:workers";
+import { env, exports } from "cloudflare:workers";
 import { describe, expect, it, vi } from "vitest";
 import { bodyBudget } from "../../src/http/body-budget.ts";
 import { LARGE_BODIES_BYTES, PART_BYTES, READ_BYTES, SMALL_BODIES_BYTES, SMALL_BODY_BYTES } from "../../src/limits.ts";
 import { bodyOf, digest, MIB, randomBytes, streamOf } from "../fixtures/content.ts";
-import { freshRepository, registry, serve, streamed } from "../fixtures/registry.ts";
+import { interceptOperations } from "../fixtures/intercepted-env.ts";
+import { freshRepository, registry, registryWith, serve, streamed } from "../fixtures/registry.ts";
 import { begin, beginWith } from "../fixtures/upload.ts";
 import { imageIndex, imageManifest, locationOf } from "../support/client.ts";
 
@@ -49,6 +50,34 @@ async function expectHeld(bytes: number): Promise<void> {
     expect(heldBytes()).toBe(bytes);
   }, WAIT);
 }
+
+/** What is handed to R2 comes out of a buffer that is counted. */
+const sessions: readonly (readonly [what: string, before: number, chunk: number])[] = [
+  ["of nothing, a small chunk", 0, 1000],
+  ["of nothing, a chunk of several parts", 0, 2 * PART_BYTES + 1000],
+  ["of a small object", 3 * MIB, 300_000],
+  ["of an object that nearly is a part", PART_BYTES - 1000, 5000],
+  ["of a large object, which is copied into parts", 2 * PART_BYTES, 10],
+  ["of a large object, a chunk of a part", 2 * PART_BYTES + 1000, PART_BYTES],
+];
+
+it.each(sessions)("a chunk behind a session %s counts the buffer that it is kept in", async (_what, before, length) => {
+  const repository = freshRepository();
+  const { location } = await begin(repository);
+  if (before > 0) expect((await serve(streamed("PATCH", location, streamOf(randomBytes(before))))).status).toBe(202);
+  const uncounted: { buffer: number; held: number }[] = [];
+  const watched = interceptOperations(env, {
+    before: ({ method, values }) => {
+      const bytes = values.find((value) => value instanceof Uint8Array);
+      if (bytes === undefined || (method !== "uploadPart" && method !== "put")) return;
+      const [buffer, held] = [bytes.buffer.byteLength, heldBytes()];
+      if (buffer > held) uncounted.push({ buffer, held });
+    },
+  });
+  const to = registryWith(watched).repository(repository.name);
+  expect((await to.appendChunk(location, randomBytes(length), before)).status).toBe(202);
+  expect(uncounted).toEqual([]);
+});
 
 const WAIT = { timeout: 30_000, interval: 20 };
 

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { bodyBudget } from "../../src/http/body-budget.ts";
-import { PART_BYTES, DRAIN_MAX_SECONDS } from "../../src/limits.ts";
+import { PART_BYTES, DRAIN_SILENCE_SECONDS } from "../../src/limits.ts";
 import { bodyOf, digest, MIB, pausedStream, randomBytes, sameBytes, streamOf } from "../fixtures/content.ts";
 import { freshRepository, serve, streamed } from "../fixtures/registry.ts";
 import { holdPatience, type Patience } from "../fixtures/silence.ts";
@@ -116,7 +116,7 @@ describe("a request whose body falls silent is given up, and its room comes back
 
 describe("a request that is refused while its body is silent", () => {
   it("is answered all the same, when enough was waited for the rest", async () => {
-    const patience = holdPatience(DRAIN_MAX_SECONDS);
+    const patience = holdPatience(DRAIN_SILENCE_SECONDS);
     const { body, reading } = pausedStream(randomBytes(10), randomBytes(10));
     const answered = serve(streamed("POST", "/v2/", body));
     await reading;

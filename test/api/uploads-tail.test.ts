@@ -1,3 +1,4 @@
+import { abortAllDurableObjects } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { PART_BYTES } from "../../src/limits.ts";
@@ -81,6 +82,30 @@ describe.each(Object.entries(breaks))("a chunk behind a short part, where %s", (
   });
 });
 
+it("a part that was on its way when the session's object moved to another machine harms nothing", async () => {
+  const repository = freshRepository();
+  const stands = PART_BYTES + 2000;
+  const whole = randomBytes(stands + 3000);
+  const location = await withTail(repository, whole.slice(0, stands));
+  const [reached, landed] = [Promise.withResolvers<null>(), Promise.withResolvers<null>()];
+  const slow = interceptOperations(env, {
+    before: async ({ method }) => {
+      if (method !== "uploadPart") return;
+      reached.resolve(null);
+      await landed.promise;
+    },
+  });
+  const late = registryWith(slow).repository(repository.name).appendChunk(location, whole.slice(stands, -100), stands);
+  await reached.promise;
+  await abortAllDurableObjects();
+  const patched = await repository.appendChunk(location, whole.slice(stands), stands);
+  expect(patched.status).toBe(202);
+  landed.resolve(null);
+  expect((await late).status).toBe(500);
+  expect((await repository.finishUpload(locationOf(patched), digest(whole))).status).toBe(201);
+  await expectPulled(repository, whole);
+});
+
 it("a tail that grows chunk by chunk, past part after part, is in the blob once", async () => {
   const repository = freshRepository();
   const bytes = randomBytes(2 * PART_BYTES + 5000);
@@ -156,6 +181,26 @@ describe("a final PUT of unknown length that brings nothing, at the POST's locat
       serve(streamed("PUT", `${location}?digest=${named}`, streamOf(new Uint8Array(0))));
     await expectError(await put(digest(randomBytes(10))), 400, "DIGEST_INVALID");
     expect((await put(digest(new Uint8Array(0)))).status).toBe(201);
+  });
+
+  it("is taken after a PATCH of nothing, and again when it is repeated", async () => {
+    const repository = freshRepository();
+    const nothing = new Uint8Array(0);
+    const { location } = await begin(repository);
+    await append(repository, location, nothing);
+    for (let times = 0; times < 2; times++) {
+      const put = await serve(streamed("PUT", `${location}?digest=${digest(nothing)}`, streamOf(nothing)));
+      expect(put.status).toBe(201);
+    }
+  });
+
+  it("repeats a final PUT that brought the blob whole", async () => {
+    const repository = freshRepository();
+    const bytes = randomBytes(3000);
+    const { location } = await begin(repository);
+    expect((await repository.finishUpload(location, digest(bytes), bytes)).status).toBe(201);
+    const again = streamed("PUT", `${location}?digest=${digest(bytes)}`, streamOf(new Uint8Array(0)));
+    expect((await serve(again)).status).toBe(201);
   });
 });
 

@@ -2,7 +2,7 @@ import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } fro
 import { env } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { newKey } from "../../../src/blobs/keys.ts";
-import { ALARM_PATIENCE_SECONDS, LEASE_IDLE_SECONDS, PART_BYTES } from "../../../src/limits.ts";
+import { ALARM_PATIENCE_SECONDS, LEASE_IDLE_SECONDS, PART_BYTES, PARTS_MAX } from "../../../src/limits.ts";
 import { type Digest, parseDigest } from "../../../src/oci/digest.ts";
 import type { Progress } from "../../../src/uploads/ledger.ts";
 import type { OpenRequest } from "../../../src/uploads/session.ts";
@@ -187,6 +187,28 @@ describe("the ledger", () => {
     await expect(writer.lease.release().then(() => "still held")).rejects.toThrow();
     using again = await granted(env.UPLOADS.getByName(id), { start: 100 });
     expect([again.ledger.offset, again.ledger.nextPart]).toEqual([100, 1]);
+  });
+
+  it("leaves out the number of a part that may still be on its way, held of the machine before", async () => {
+    const id = crypto.randomUUID();
+    using first = await granted(env.UPLOADS.getByName(id));
+    await first.lease.recordEnd(tailOf(1, 1), "release");
+    using writer = await granted(env.UPLOADS.getByName(id));
+    await abortAllDurableObjects();
+    await expect(writer.lease.release().then(() => "still held")).rejects.toThrow();
+    using again = await granted(env.UPLOADS.getByName(id));
+    expect([writer.ledger.nextPart, again.ledger.nextPart]).toEqual([2, 3]);
+    await again.lease.release();
+    using later = await granted(env.UPLOADS.getByName(id));
+    expect(later.ledger.nextPart).toBe(3);
+  });
+
+  it("sends a tail under the last number again under its own: there is no other", async () => {
+    const session = freshSession();
+    using writer = await granted(session);
+    await writer.lease.recordEnd(tailOf(1, PARTS_MAX), "release");
+    using next = await granted(session);
+    expect(next.ledger.nextPart).toBe(PARTS_MAX);
   });
 
   it("keeps the bytes of a short last part, in rows that storage takes", async () => {
