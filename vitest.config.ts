@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
+import { testSecrets } from "./test/support/credentials.ts";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 
 /** Generous, for a busy machine: a test that waits for something that does not come has failed either way. */
@@ -14,7 +15,7 @@ function inWorkerd(name: string): TestProjectInlineConfiguration {
         miniflare: {
           // The default fetches a sample of request.cf from the network.
           cf: false,
-          bindings: { TEST_MIGRATIONS: await readD1Migrations("./migrations") },
+          bindings: { ...testSecrets, TEST_MIGRATIONS: await readD1Migrations("./migrations") },
         },
       })),
     ],

@@ -10,6 +10,7 @@ import { acquireLock } from "./lock.ts";
 import { applyMigrations } from "./migrations.ts";
 import { type Options, parseOptions, usage } from "./options.ts";
 import { readProject } from "./project.ts";
+import { localSecrets } from "./secrets.ts";
 
 await main().catch(fail);
 
@@ -21,8 +22,9 @@ async function main(): Promise<void> {
   }
   const project = readProject(options.configPath, options.vars);
   await acquireLock(options.stateDir, "npm run dev", report);
+  const secrets = localSecrets(options.stateDir, project.workerOptions.bindings);
   await applyMigrations(project, path.join(options.stateDir, "v3"));
-  becomeWrangler(["dev", ...(await wranglerOptions(options))]);
+  becomeWrangler(["dev", ...(await wranglerOptions(options)), `--env-file=${secrets.file}`]);
 }
 
 async function wranglerOptions(options: Options): Promise<string[]> {

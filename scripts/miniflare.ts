@@ -10,11 +10,21 @@ export interface Place {
   port: number;
 }
 
-/** Serves a Worker with wrangler.toml's bindings. It answers from `ready` on: the migrations must be applied before. */
-export function openMiniflare(project: Project, bundle: Bundle, place: Place): Miniflare {
+/**
+ * Serves a Worker with wrangler.toml's bindings. It answers from `ready` on: the migrations must be applied before.
+ * @param secrets those that the project has no values of its own for
+ */
+export function openMiniflare(
+  project: Project,
+  bundle: Bundle,
+  place: Place,
+  secrets: Readonly<Record<string, string>>,
+): Miniflare {
+  const { bindings, ...options } = project.workerOptions;
   return new Miniflare({
     ...convertV4MiniflareOptions({
-      ...project.workerOptions,
+      ...options,
+      bindings: { ...secrets, ...bindings },
       name: project.name,
       modules: [...bundle.modules],
       modulesRoot: bundle.root,

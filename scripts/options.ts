@@ -19,7 +19,8 @@ export interface Options {
 
 export const projectRoot = path.resolve(import.meta.dirname, "..");
 
-const defaultPort = 8787;
+export const defaultPort = 8787;
+export const defaultStateDir = path.join(projectRoot, ".moorage");
 
 export function usage(command: string): string {
   return `Usage: ${command} -- [options]
@@ -38,7 +39,7 @@ export function parseOptions(argv: readonly string[]): Options {
   const values = parse(argv);
   return {
     port: parsePort(values.port ?? String(defaultPort)),
-    stateDir: parsePath("state", values.state ?? path.join(projectRoot, ".moorage")),
+    stateDir: parsePath("state", values.state ?? defaultStateDir),
     vars: Object.fromEntries((values.var ?? []).map(parseVar)),
     configPath: parsePath("config", values.config ?? path.join(projectRoot, "wrangler.toml")),
     help: values.help ?? false,
@@ -78,7 +79,7 @@ function parsePort(text: string): number {
 }
 
 /** npm runs the scripts in the project's folder, wherever its user is (`npm --prefix`), and keeps that in INIT_CWD. */
-function parsePath(option: string, text: string): string {
+export function parsePath(option: string, text: string): string {
   if (text === "") throw new UsageError(`--${option} takes a path, and was given an empty one`);
   return path.resolve(process.env["INIT_CWD"] ?? process.cwd(), text);
 }

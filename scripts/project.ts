@@ -4,6 +4,7 @@ import path from "node:path";
 import { unstable_getMiniflareWorkerOptions, unstable_readConfig } from "wrangler";
 import { z } from "zod";
 import { cronRefusal } from "./crons.ts";
+import { secretNames } from "../src/access/secrets.ts";
 import { UsageError } from "./options.ts";
 import { requireSettings } from "./settings.ts";
 
@@ -66,8 +67,8 @@ export interface Project {
 export function readProject(configPath: string, vars: Readonly<Record<string, string>>): Project {
   if (!isFile(configPath)) throw new UsageError(`there is no file ${configPath}`);
   const { config, options, define } = readWranglerConfig(configPath);
-  requireKnown(vars, Object.keys(config.vars), configPath);
-  const settings = { ...options.bindings, ...vars };
+  requireKnown(vars, [...Object.keys(config.vars), ...secretNames], configPath);
+  const settings = { ...withoutPlaceholders(options.bindings), ...vars };
   requireSettings(settings);
   const problem = problemOf(config, options);
   if (problem !== null) throw new UsageError(`${configPath}: ${problem}`);
@@ -91,11 +92,35 @@ export function readProject(configPath: string, vars: Readonly<Record<string, st
 function readWranglerConfig(configPath: string) {
   try {
     const config = configSchema.parse(unstable_readConfig({ config: configPath }, { hideWarnings: true }));
-    const { workerOptions, define } = unstable_getMiniflareWorkerOptions(configPath);
+    const { workerOptions, define } = withPlaceholders(() => unstable_getMiniflareWorkerOptions(configPath));
     return { config, options: workerOptionsSchema.parse(workerOptions), define };
   } catch (error) {
     throw configRefusal(configPath, error);
   }
+}
+
+/**
+ * Runs it with a placeholder for each secret in the environment, where wrangler looks for them: it warns of those that
+ * are missing, which the local run makes for itself, and takes those that the user's shell has for other programs.
+ */
+function withPlaceholders<T>(work: () => T): T {
+  const replaced = { ...Object.fromEntries(secretNames.map((name) => [name, ""])), WRANGLER_LOG: "warn" };
+  const before = Object.keys(replaced).map((name) => [name, process.env[name]] as const);
+  Object.assign(process.env, replaced);
+  try {
+    return work();
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) Reflect.deleteProperty(process.env, name);
+      else process.env[name] = value;
+    }
+  }
+}
+
+function withoutPlaceholders<T>(bindings: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(
+    Object.entries(bindings).filter(([name, value]) => value !== "" || !secretNames.includes(name)),
+  );
 }
 
 /** What wrangler throws where its user is to blame: a mistake in the syntax has a place, one in the meaning does not. */

@@ -16,6 +16,7 @@ import { applyMigrations } from "./migrations.ts";
 import { openMiniflare } from "./miniflare.ts";
 import { type Options, parseOptions, usage } from "./options.ts";
 import { type Project, readProject } from "./project.ts";
+import { type LocalSecrets, localSecrets } from "./secrets.ts";
 
 // Whoever read the output may be gone (npm killed, a closed terminal): that is no reason to stop serving.
 process.stdout.on("error", () => {});
@@ -34,19 +35,21 @@ async function main(): Promise<void> {
   // Until there is something to stop in order, the lock's own exit handler is all that it takes.
   onStopSignal(() => process.exit(0));
 
+  const secrets = localSecrets(options.stateDir, project.workerOptions.bindings);
+
   const persistPath = path.join(options.stateDir, "v3");
   const [host, bundle] = await Promise.all([
     listenHost(options.port),
     bundleWorker(project.main, project.define, project.exports),
     applyMigrations(project, persistPath),
   ]);
-  const miniflare = openMiniflare(project, bundle, { persistPath, host, port: options.port });
+  const miniflare = openMiniflare(project, bundle, { persistPath, host, port: options.port }, secrets.values);
   const stopped = new Promise<void>((resolve) => {
     onStopSignal(resolve);
   });
   const { port } = await miniflare.ready;
   const crons = startCrons(project.crons, (cron, time) => fire(miniflare, cron, time), report);
-  console.log(greeting(port, options, project));
+  console.log(greeting(port, options, project, secrets));
 
   await stopped;
   crons.stop();
@@ -73,13 +76,23 @@ async function fire(miniflare: Miniflare, cron: string, scheduledTime: Date): Pr
   if (outcome !== "ok") throw new Error(`the Worker answered "${outcome}"`);
 }
 
-function greeting(port: string, options: Options, project: Project): string {
+function greeting(port: string, options: Options, project: Project, secrets: LocalSecrets): string {
   const host = `localhost:${port}`;
   return `${project.name} is ready on http://${host} (state in ${options.stateDir})
 
-Try one of:
+Log in:
+  ${loginLine(host, project, secrets)}
+
+Then try one of:
   docker pull alpine && docker tag alpine ${host}/demo/alpine && docker push ${host}/demo/alpine
   oras push --plain-http ${host}/demo/readme:v1 README.md:text/markdown
   crane copy alpine ${host}/demo/alpine:latest
 `;
+}
+
+/** Ready to be run. A password that its user gave is not said again: it may be no throw-away one. */
+function loginLine(host: string, { workerOptions }: Project, { values }: LocalSecrets): string {
+  return "ADMIN_PASSWORD" in workerOptions.bindings
+    ? `docker login -u admin ${host}   (with the ADMIN_PASSWORD that you set)`
+    : `echo ${values["ADMIN_PASSWORD"] ?? ""} | docker login -u admin --password-stdin ${host}`;
 }

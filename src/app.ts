@@ -1,6 +1,13 @@
 import { Hono } from "hono";
+import { HTTPException } from "hono/http-exception";
 import { methodNotAllowed } from "hono/method-not-allowed";
+import { accessTokens } from "./access-tokens/routes.ts";
+import { BadSecret, secretsOf } from "./access/secrets.ts";
+import { bodyRefusal } from "./api/noun.ts";
+import { managementApi } from "./api/routes.ts";
+import { audit } from "./audit/routes.ts";
 import { blobs } from "./blobs/routes.ts";
+import { BadSetting, configOf } from "./config.ts";
 import type { AppEnv } from "./env.ts";
 import { drainBody } from "./http/drain.ts";
 import { manifests } from "./manifests/routes.ts";
@@ -8,9 +15,12 @@ import { errorResponse, faultResponse, OciError } from "./oci/errors.ts";
 import { referrers } from "./referrers/routes.ts";
 import { repositories } from "./repositories/routes.ts";
 import { tags } from "./tags/routes.ts";
+import { token } from "./token/routes.ts";
+import { trustRules } from "./trust-rules/routes.ts";
 import { uploads } from "./uploads/routes.ts";
+import { users } from "./users/routes.ts";
 
-/** The whole registry. In each routes.ts a route's line states the right that it needs: `access("pull" | "push" | "delete")`. */
+/** The whole registry. In each routes.ts a route's line states the right that it needs: `access(right)`. */
 export const app = new Hono<AppEnv>();
 
 app.use(async (c, next) => {
@@ -24,6 +34,16 @@ app.use(async (c, next) => {
   c.res.headers.set("Docker-Distribution-API-Version", "registry/2.0");
   c.res.headers.set("X-Request-Id", c.var.requestId);
   await drainBody(c.req.raw);
+});
+
+/**
+ * A Worker that is deployed without its secrets could not tell callers apart, and one whose settings can't be read does
+ * not know what is public: it serves nothing.
+ */
+app.use(async (c, next) => {
+  secretsOf(c.env);
+  configOf(c.env);
+  await next();
 });
 
 app.use(
@@ -47,11 +67,25 @@ app.route("/", blobs); //        end-2   GET /v2/<name>/blobs/<digest>      end-
 app.route("/", manifests); //    end-3   GET /v2/<name>/manifests/<ref>     end-7 PUT, end-9 DELETE
 app.route("/", tags); //         end-8   GET /v2/<name>/tags/list
 app.route("/", referrers); //    end-12  GET /v2/<name>/referrers/<digest>
+app.route("/", token); //                GET, POST /token
+
+/** What administrators work with; GET /api/v1/openapi.json describes all of it, GET /api/v1/whoami is everybody's. */
+app.route(
+  "/",
+  managementApi([
+    users, //        POST, GET /api/v1/users           GET, PATCH, DELETE /api/v1/users/<user>
+    accessTokens, // POST, GET /api/v1/users/<user>/tokens         DELETE /api/v1/users/<user>/tokens/<token>
+    trustRules, //   POST, GET /api/v1/trust-rules     GET, PATCH, DELETE /api/v1/trust-rules/<rule>
+    audit, //        GET /api/v1/audit
+  ]),
+);
 
 app.notFound((c) =>
   errorResponse(
     new OciError("UNSUPPORTED", {
-      reason: "no such endpoint; see the endpoints of the OCI distribution specification",
+      reason: c.req.path.startsWith("/api/")
+        ? "no such endpoint; GET /api/v1/openapi.json lists those that there are"
+        : "no such endpoint; see the endpoints of the OCI distribution specification",
       path: c.req.path,
     }),
     c.get("requestId"),
@@ -61,8 +95,22 @@ app.notFound((c) =>
 app.onError((error, c) => {
   const requestId = c.get("requestId");
   if (error instanceof OciError) return errorResponse(error, requestId);
+  if (error instanceof HTTPException) return errorResponse(bodyRefusal(error), requestId);
+  if (error instanceof BadSecret) {
+    const command = `npx wrangler secret put ${error.secret}`;
+    return errorResponse(unready(`its secret ${error.secret} ${error.reason}`, command), requestId);
+  }
+  if (error instanceof BadSetting) {
+    const { setting, reason } = error;
+    return errorResponse(unready(`its setting ${setting} ${reason}`, "npx wrangler deploy"), requestId);
+  }
   console.error(
     JSON.stringify({ requestId, method: c.req.method, path: c.req.path, error: error.stack ?? String(error) }),
   );
   return faultResponse(requestId);
 });
+
+/** Said to whoever asks: nobody can log in to be told more. Neither a secret's value nor a setting's is in it. */
+function unready(why: string, command: string): OciError {
+  return new OciError("UNSUPPORTED", { reason: `this registry serves nothing: ${why}`, command }, { status: 503 });
+}

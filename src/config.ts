@@ -1,6 +1,7 @@
 import { z } from "zod";
+import { parsedOnce } from "./environment.ts";
 import { UPLOAD_TTL_MAX_SECONDS } from "./limits.ts";
-import type { RepositoryName } from "./oci/repository.ts";
+import { repositoryPatternGrammar } from "./oci/repository-pattern.ts";
 
 const seconds = z
   .string()
@@ -11,17 +12,39 @@ const seconds = z
 const patterns = z
   .string()
   .transform((value) => value.split(/[\s,]+/).filter((pattern) => pattern !== ""))
-  .pipe(
-    z.array(
-      z
-        .string()
-        .regex(/^[a-z0-9._\-*]+(?:\/[a-z0-9._\-*]+)*$/, "is not a repository pattern such as team/* or mirror/**"),
-    ),
-  );
+  .pipe(z.array(z.string().regex(repositoryPatternGrammar, "is not a repository pattern such as team/* or mirror/**")));
 
-const schema = z.object({
+/** `<team>.cloudflareaccess.com`, as it or as its URL. A URL of this machine is for tests: no deployed Worker gets there. */
+const teamDomain = z.string().transform((text, context): string | null => {
+  const value = text.trim().replace(/\/$/, "");
+  if (value === "") return null;
+  if (/^http:\/\/127\.0\.0\.1(:\d{1,5})?$/.test(value)) return value;
+  const team = /^(?:https:\/\/)?([a-z0-9-]+)\.cloudflareaccess\.com$/.exec(value)?.[1];
+  if (team !== undefined) return `https://${team}.cloudflareaccess.com`;
+  context.addIssue({ code: "custom", message: "is not a team domain such as my-team.cloudflareaccess.com" });
+  return z.NEVER;
+});
+
+const words = z.string().transform((value) => value.split(/[\s,]+/).filter((word) => word !== ""));
+
+const settings = z.object({
+  /** Whose Cloudflare Access tokens people may come with in the browser, as the origin of their issuer; null: nobody's. */
+  ACCESS_TEAM_DOMAIN: teamDomain,
+  /** The audience tags of the Access applications that stand before this registry. */
+  ACCESS_AUD: words,
+  /** E-mail addresses, in lower case, of who is an administrator when they come through Access. */
+  ACCESS_ADMINS: words.transform((emails) => emails.map((email) => email.toLowerCase())).pipe(z.array(z.email())),
   /** Repositories that take manifests before, or without, what they name. `*` is one path part, `**` any number. */
   ALLOW_SPARSE: patterns,
+  /** Repositories that everybody may pull, without login. */
+  ANONYMOUS_PULL: patterns,
+  /** Repositories whose pulls are kept in the audit too: a row each. */
+  AUDIT_PULLS: patterns,
+  /** How long the audit keeps a row. */
+  AUDIT_RETENTION_DAYS: z
+    .string()
+    .regex(/^[1-9]\d{0,3}$/, "is not a number of days from 1 to 9999")
+    .transform(Number),
   /** How long content that nothing references is kept, and how long it stays condemned before it goes. */
   GC_GRACE_SECONDS: seconds,
   /** Life of an upload session from its POST. */
@@ -30,6 +53,24 @@ const schema = z.object({
     `must be 1 to ${String(UPLOAD_TTL_MAX_SECONDS)}: R2 gives up an unfinished upload after seven days`,
   ),
 });
+
+/**
+ * Without audience the tokens of the team's every application would do. Without team the others say nothing, which is not
+ * what whoever set them meant.
+ */
+const schema = settings
+  .refine((config) => config.ACCESS_TEAM_DOMAIN === null || config.ACCESS_AUD.length > 0, {
+    path: ["ACCESS_AUD"],
+    message: "has no audience tag, and ACCESS_TEAM_DOMAIN needs one: it is in the settings of the Access application",
+  })
+  .refine(
+    (config) =>
+      config.ACCESS_TEAM_DOMAIN !== null || (config.ACCESS_AUD.length === 0 && config.ACCESS_ADMINS.length === 0),
+    {
+      path: ["ACCESS_TEAM_DOMAIN"],
+      message: "names no team, and ACCESS_AUD and ACCESS_ADMINS need one, such as my-team.cloudflareaccess.com",
+    },
+  );
 
 export type Config = Readonly<z.infer<typeof schema>>;
 
@@ -46,35 +87,8 @@ export class BadSetting extends Error {
   }
 }
 
-const parsed = new WeakMap<object, Config>();
-
 /**
- * The settings, parsed once an isolate.
- * @param env the Worker's, or the settings alone
- * @throws BadSetting the first one
+ * The settings, of the Worker's env or by themselves.
+ * @throws BadSetting the first one that is missing or wrong
  */
-export function configOf(env: object): Config {
-  const known = parsed.get(env);
-  if (known !== undefined) return known;
-  const result = schema.safeParse(env);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new BadSetting(String(issue?.path[0] ?? ""), issue?.message ?? "is not valid");
-  }
-  const config = Object.freeze(result.data);
-  parsed.set(env, config);
-  return config;
-}
-
-/** Whether one of the patterns names the repository. */
-export function matchesPattern(repository: RepositoryName, patternList: readonly string[]): boolean {
-  return patternList.some((pattern) => patternExpression(pattern).test(repository));
-}
-
-function patternExpression(pattern: string): RegExp {
-  const source = pattern
-    .split(/(\*\*|\*)/)
-    .map((piece) => (piece === "**" ? ".*" : piece === "*" ? "[^/]*" : piece.replace(/[.-]/g, "\\$&")))
-    .join("");
-  return new RegExp(`^${source}$`);
-}
+export const configOf = parsedOnce(schema, (name, reason) => new BadSetting(name, reason));

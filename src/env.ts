@@ -1,4 +1,5 @@
-import type { Principal, Right } from "./access/policy.ts";
+import type { Caller } from "./access/policy.ts";
+import type { Requester } from "./requester.ts";
 import type { RepositoryName } from "./oci/repository.ts";
 
 /** What every handler has: the bindings, and what the middleware in app.ts set for this request. */
@@ -11,8 +12,8 @@ export interface AppEnv {
 export interface RepositoryEnv extends AppEnv {
   Variables: AppEnv["Variables"] & {
     repository: RepositoryName;
-    principal: Principal;
-    /** Whether the caller also has a right on another repository: a mount asks. */
-    may: (right: Right, repository: RepositoryName) => boolean;
+    requester: Requester;
+    /** What else the caller may do: a mount asks for its source, the catalogue for what it may list. */
+    caller: Caller;
   };
 }

@@ -107,16 +107,24 @@ export const COLLECTOR_STEP_ROWS = 500;
 /** Steps of one kind in one cron run: bounds its D1 queries and its time, and no kind keeps the others from their turn. */
 export const COLLECTOR_STEPS_PER_KIND = 5;
 
+/**
+ * The audit is pruned once an hour; where it has rows that are older than its retention by more than that, every pass
+ * goes on with them: a busy registry notes more in an hour than one pass removes.
+ */
+export const AUDIT_BACKLOG_SECONDS = 3600;
+
 /** How long an event stays in the outbox. */
 export const EVENT_RETENTION_SECONDS = 30 * 86_400;
 
 /**
  * How much of a refused request's body is read to its end, so that the client gets to read the answer; for how long; and
- * how long a read may take that waits for READ_MOST_BYTES.
+ * how long a read may take that waits for READ_MOST_BYTES; and of how many requests at once: 1 MiB in all. One more is
+ * cut off at once.
  */
 export const DRAIN_MAX_BYTES = 32 * MIB;
 export const DRAIN_MAX_SECONDS = 60;
 export const DRAIN_SILENCE_SECONDS = 10;
+export const DRAINS_MAX = 64;
 
 /** How much older than an upload's life an R2 object must be before the sweep may take it for lost. */
 export const SWEEP_MARGIN_SECONDS = 3600;
@@ -129,3 +137,108 @@ export const TOMBSTONE_SECONDS = 8 * 86_400;
 
 /** Longest life of an upload session: R2 itself gives up an unfinished multipart upload after seven days. */
 export const UPLOAD_TTL_MAX_SECONDS = 6 * 86_400;
+
+/** Life of a token of /token: what is revoked or taken away ends with it at the latest. */
+export const BEARER_LIFE_SECONDS = 300;
+
+/** Longest bearer token that is given, and taken: some 60 scopes of long names. */
+export const BEARER_MAX_CHARACTERS = 32 * KIB;
+
+/**
+ * How many bearer tokens an isolate knows to be signed: at most some 8 KB each. Longer ones, which anybody can have by asking for
+ * many repositories, are checked each time.
+ */
+export const BEARERS_KEPT_MAX = 1000;
+export const BEARER_KEPT_MAX_CHARACTERS = 2048;
+
+/** Life of a refresh token, which docker keeps in place of the password. */
+export const REFRESH_LIFE_SECONDS = 90 * 86_400;
+
+/** How long an isolate knows a credential that it has looked up, and how many. */
+export const CREDENTIAL_KEPT_SECONDS = 60;
+export const CREDENTIALS_KEPT_MAX = 10_000;
+
+/** Most repositories in one token; some 200 bytes each, and a request's headers have at most 128 KB. */
+export const SCOPES_MAX = 64;
+
+/** Largest body of /token and of the management API. */
+export const FORM_MAX_BYTES = 64 * KIB;
+
+/** Most entries in a page of the management API; a user has up to 27 KB, a record of the audit rarely 1 KB. */
+export const API_PAGE_MAX = 100;
+export const AUDIT_PAGE_MAX = 1000;
+
+/** PBKDF2-HMAC-SHA256 rounds: the most that the platform's WebCrypto does (some 15 ms of CPU). */
+export const PASSWORD_ITERATIONS = 100_000;
+
+/** How seldom the last use of an access token is noted: each note is a write. */
+export const LAST_USED_STEP_SECONDS = 300;
+
+/** How many requests one count of REQUESTS in wrangler.toml stands for, and how long its limit makes wait. */
+export const REQUESTS_PER_COUNT = 10;
+export const REQUESTS_WAIT_SECONDS = 10;
+
+/** The period of the failed logins' counter in wrangler.toml, and how many keys of a brake an isolate knows. */
+export const BRAKE_SECONDS = 60;
+
+/**
+ * Failed logins of one address in that time after which an isolate looks at no more of them, as the counter in
+ * wrangler.toml has it for all isolates; and how many of one address it looks into at once, whose outcome is not known.
+ */
+export const FAILED_LOGINS_MAX = 10;
+export const LOGINS_AT_ONCE_MAX = 64;
+
+export const BRAKED_KEPT_MAX = 10_000;
+
+/** How long the refusal of one thing to one principal is not noted again, and of how many an isolate knows that. */
+export const REFUSAL_NOTED_SECONDS = 60;
+export const REFUSALS_KEPT_MAX = 1000;
+
+/** Refusals of one principal that are noted in that time, whatever it asks for. */
+export const REFUSALS_NOTED_MAX = 60;
+
+/** How many repositories a mount without `from` looks through for one that its caller may pull. */
+export const MOUNT_CANDIDATES_MAX = 1000;
+
+/** Trust rules, and what each may say: all of one issuer's are read, and looked through at a login. */
+export const TRUST_RULES_MAX = 1000;
+export const RULE_TEXT_MAX_CHARACTERS = 512;
+export const RULE_CLAIMS_MAX = 20;
+export const RULE_CLAIM_MAX_CHARACTERS = 128;
+export const RULE_PATTERNS_MAX = 50;
+export const RULE_PATTERN_MAX_CHARACTERS = 512;
+
+/**
+ * Largest OpenID Connect token: GitLab's name up to 200 groups. The longest subject is a Kubernetes service account's,
+ * some 340 characters.
+ */
+export const ID_TOKEN_MAX_CHARACTERS = 16 * KIB;
+export const SUBJECT_MAX_CHARACTERS = 512;
+
+/** How many verified tokens of other issuers an isolate keeps, for CREDENTIAL_KEPT_SECONDS. */
+export const ID_TOKENS_KEPT_MAX = 1000;
+
+/** By how much an issuer's clock may be ahead; nothing is given to the end of a token. */
+export const CLOCK_SKEW_SECONDS = 60;
+
+/** What an issuer may take to give its keys, in all. */
+export const ISSUER_FETCH_SECONDS = 3;
+
+/** How long others wait for one who asks an issuer: longer than that takes, or they would ask again where it fails. */
+export const ISSUER_WAIT_SECONDS = ISSUER_FETCH_SECONDS + 1;
+
+/** How large each of an issuer's two documents may be. */
+export const ISSUER_DOCUMENT_MAX_BYTES = 64 * KIB;
+
+/**
+ * How long an isolate keeps an issuer's keys; how soon it asks again for a key id that it does not know, and after a
+ * failure; and of how many issuers it keeps them.
+ */
+export const ISSUER_KEYS_KEPT_SECONDS = 600;
+export const ISSUER_REFRESH_SECONDS = 30;
+export const ISSUER_FAILURE_KEPT_SECONDS = 10;
+export const ISSUERS_KEPT_MAX = 100;
+
+/** Pulls that one row statement of the audit takes, and how long the first of them waits for others. */
+export const PULLS_BATCH_MAX = 100;
+export const PULLS_BATCH_SECONDS = 5;

@@ -2,43 +2,113 @@ import type { Context } from "hono";
 import { createMiddleware } from "hono/factory";
 import type { RepositoryEnv } from "../env.ts";
 import { OciError } from "../oci/errors.ts";
-import { parseRepositoryName } from "../oci/repository.ts";
-import { decide, type Right } from "./policy.ts";
+import { parseRepositoryName, type RepositoryName } from "../oci/repository.ts";
+import { addressOf } from "./address.ts";
+import { authenticate, nobody } from "./authenticate.ts";
+import { countRequest } from "./brakes.ts";
+import { challenge } from "./challenge.ts";
+import { refuseForeignPage } from "./foreign-page.ts";
+import { noteRefusal } from "./note-refusal.ts";
+import type { Caller, Right } from "./policy.ts";
+import { anonymous } from "../requester.ts";
 
 /**
  * The one middleware that decides. It stands on each route line, where it states the right that the route needs;
- * a `use` on a pattern above the routes would swallow the greedy name in their paths.
- * @throws OciError NAME_INVALID, DENIED
+ * a `use` on a pattern above the routes would swallow the greedy name in their paths. It decides before anything is
+ * looked up, so a repository that the caller may not see and one that is not there are answered alike.
+ * @throws OciError NAME_INVALID, UNAUTHORIZED, DENIED
  */
 export function access(right: Right) {
   return createMiddleware<RepositoryEnv>(async (c, next) => {
-    const { hostname } = new URL(c.req.url);
     const name = c.req.param("name");
     const repository = name === undefined ? null : parseRepositoryName(name);
-    if (!decide({ hostname, right, repository })) {
-      throw new OciError("DENIED", {
-        reason: "this registry serves its own machine only: call it localhost or 127.0.0.1",
-        host: hostname,
-        right,
-      });
+    const caller = right === "public" ? nobody(c.env, false) : await authenticate(c.env, c.req.raw, c.var.requestId);
+    const requester = { principal: caller.principal, address: addressOf(c.req.raw), requestId: c.var.requestId };
+    await countRequest(c.env, requester.principal, requester.address);
+    if (!permits(caller, right, repository)) {
+      const error = refusal(c, caller, right, repository);
+      // A 401 is an errand: its client comes again with what was asked of it.
+      if (error.code === "DENIED") c.executionCtx.waitUntil(noteRefusal(c.env.DB, requester, right, repository));
+      throw error;
     }
-    if (right !== "pull" && isForeignPage(c)) {
-      throw new OciError("DENIED", { reason: "a page of another site may not change anything here", right });
-    }
+    if (changing.has(right)) refuseForeignPage(c.req.raw, "change anything");
     if (repository !== null) c.set("repository", repository);
-    c.set("principal", { name: "loopback" });
-    c.set("may", (other, where) => decide({ hostname, right: other, repository: where }));
+    c.set("requester", requester);
+    c.set("caller", caller);
     await next();
   });
 }
 
+/** What a browser may be made to send by a page that its user did not mean to trust; to read what answers, it can't. */
+const changing: ReadonlySet<Right> = new Set<Right>(["push", "delete", "admin"]);
+
+function permits({ permissions, proof }: Caller, right: Right, repository: RepositoryName | null): boolean {
+  switch (right) {
+    case "public":
+      return true;
+    case "login":
+      return proof !== "nobody";
+    case "catalog":
+      // Most clients say who they are only when they are asked: they would take what everybody sees for the whole.
+      return proof !== "nobody" && permissions.catalog !== null;
+    case "admin":
+      return permissions.admin;
+    case "pull":
+    case "push":
+    case "delete":
+      return repository !== null && permissions.may(right, repository);
+    default:
+      return right satisfies never;
+  }
+}
+
 /**
- * Whether a page of another origin made the browser send this, which it can do with a POST: another site's, or that of
- * another program on this machine. A client is no browser and says nothing of origins.
+ * 401 where other credentials, or a token for more, would help: it says where to get it. 403 where they would not.
  */
-function isForeignPage(c: Context): boolean {
-  const site = c.req.header("sec-fetch-site");
-  if (site !== undefined) return site !== "same-origin" && site !== "none";
-  const origin = c.req.header("origin");
-  return origin !== undefined && origin !== new URL(c.req.url).origin;
+function refusal(c: Context, caller: Caller, right: Right, repository: RepositoryName | null): OciError {
+  const where = { right, ...(repository === null ? {} : { repository }) };
+  if (caller.proof === "credentials" || wasRefused(caller, right, repository)) {
+    return new OciError("DENIED", { reason: "these credentials do not have the right that this needs", ...where });
+  }
+  const error = caller.badBearer ? "invalid_token" : caller.proof === "bearer" ? "insufficient_scope" : null;
+  return new OciError(
+    "UNAUTHORIZED",
+    { reason: reasons[error ?? "none"], ...where },
+    { headers: { "WWW-Authenticate": challenge(c, right, repository, error) } },
+  );
+}
+
+/**
+ * Asks for a token that names another repository too, where the caller's does not and it is not known that it may not:
+ * the source of a mount. Who may not comes again with a token that says so.
+ * @throws OciError UNAUTHORIZED
+ */
+export function requireScopeToPull(c: Context<RepositoryEnv>, source: RepositoryName): void {
+  const { caller, repository } = c.var;
+  if (caller.proof !== "bearer" || caller.permissions.may("pull", source)) return;
+  if (wasRefused(caller, "pull", source)) return;
+  throw new OciError(
+    "UNAUTHORIZED",
+    { reason: reasons.insufficient_scope, right: "pull", repository: source },
+    { headers: { "WWW-Authenticate": challenge(c, "push", repository, "insufficient_scope", source) } },
+  );
+}
+
+const reasons = {
+  none: "log in, or get a token at the realm of WWW-Authenticate",
+  invalid_token:
+    "what came in Authorization is no token of this registry, or one that has ended; get another at the realm of WWW-Authenticate",
+  insufficient_scope: "the token does not have the scope that this needs; get another at the realm of WWW-Authenticate",
+};
+
+/**
+ * Whether the bearer's holder asked for just this, and was told no: to send it for another token would go round. Nobody
+ * is still to be asked who they are.
+ */
+function wasRefused({ principal, refused }: Caller, right: Right, repository: RepositoryName | null): boolean {
+  if (refused === null || principal.name === anonymous.name) return false;
+  if (right === "catalog") return refused.catalog;
+  if (right === "admin") return true;
+  if (repository === null || right === "login" || right === "public") return false;
+  return refused.repositories.get(repository)?.has(right) ?? false;
 }

@@ -1,28 +1,100 @@
 import type { RepositoryName } from "../oci/repository.ts";
-
-/** What a route asks of its caller, on the repository that its path names. */
-export type Right = "pull" | "push" | "delete";
-
-/** Who sent a request, as tag history and events name it. */
-export interface Principal {
-  readonly name: string;
-}
-
-export interface Question {
-  /** host name of the request's URL, without a port */
-  readonly hostname: string;
-  readonly right: Right;
-  /** null: the route belongs to no repository */
-  readonly repository: RepositoryName | null;
-}
-
-const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
+import { matchesAnyPattern } from "../oci/repository-pattern.ts";
+import { allows, type Grants, pullPatterns, type RepositoryRight } from "./grants.ts";
+import { anonymous, type Principal } from "../requester.ts";
+import type { Scopes } from "./scope.ts";
 
 /**
- * Everyone on loopback may do everything, and nobody elsewhere anything: a Worker that is deployed before it can tell
- * callers apart serves nothing. The name in the URL is what decides, so that a page of another name that resolves to
- * loopback (DNS rebinding) is refused too.
+ * What a route asks of its caller: a right on the repository that its path names, or, where it names none, to be known
+ * (`login`), to list the catalogue, or to administer. `public` asks nothing.
  */
-export function decide(question: Question): boolean {
-  return loopback.has(question.hostname);
+export type Right = RepositoryRight | "login" | "catalog" | "admin" | "public";
+
+/**
+ * A principal with what it may do whatever a token of it says. Each list of grants must allow a thing: those of a user,
+ * and those to which the user's access token is narrowed.
+ */
+export interface Authority {
+  readonly principal: Principal;
+  readonly admin: boolean;
+  readonly grants: readonly Grants[];
+}
+
+/** Patterns of which one in every list must match a repository for it to be listed. */
+export type CatalogFilter = readonly (readonly string[])[];
+
+/** What one request may do. Decided from what it brought, without asking anybody. */
+export interface Permissions {
+  readonly may: (right: RepositoryRight, repository: RepositoryName) => boolean;
+  /** null: it may not list the catalogue */
+  readonly catalog: CatalogFilter | null;
+  readonly admin: boolean;
+}
+
+/** @param publicPatterns repositories that everybody may pull (ANONYMOUS_PULL) */
+export function permissionsOf(authority: Authority, publicPatterns: readonly string[]): Permissions {
+  const catalog = authority.admin ? [["**"]] : authority.grants.map(pullPatterns);
+  return {
+    may: (right, repository) =>
+      authority.admin ||
+      (authority.grants.length > 0 && authority.grants.every((grants) => allows(grants, right, repository))) ||
+      isPublic(right, repository, publicPatterns),
+    catalog: withPublic(catalog, publicPatterns),
+    admin: authority.admin,
+  };
+}
+
+export function anonymousPermissions(publicPatterns: readonly string[]): Permissions {
+  return permissionsOf({ principal: anonymous, admin: false, grants: [] }, publicPatterns);
+}
+
+/**
+ * What a bearer token says may be done: its scopes and no more, but that what everybody may pull stays open to it.
+ * @param catalog the patterns that the token carries where `registry:catalog:*` was granted
+ */
+export function permissionsOfScopes(
+  scopes: Scopes,
+  catalog: CatalogFilter | null,
+  publicPatterns: readonly string[],
+): Permissions {
+  return {
+    may: (right, repository) =>
+      (scopes.repositories.get(repository)?.has(right) ?? false) || isPublic(right, repository, publicPatterns),
+    catalog,
+    admin: false,
+  };
+}
+
+export function isListed(repository: RepositoryName, filter: CatalogFilter): boolean {
+  return filter.every((patterns) => matchesAnyPattern(repository, patterns));
+}
+
+function isPublic(right: RepositoryRight, repository: RepositoryName, publicPatterns: readonly string[]): boolean {
+  return right === "pull" && matchesAnyPattern(repository, publicPatterns);
+}
+
+/** A list that everybody's patterns are added to lists no less than those patterns, and no more than either. */
+function withPublic(lists: CatalogFilter, publicPatterns: readonly string[]): CatalogFilter | null {
+  const all = lists.length === 0 ? [[]] : lists;
+  const filter = all.map((patterns) => [...patterns, ...publicPatterns]);
+  return filter.some((patterns) => patterns.length === 0) ? null : filter;
+}
+
+/** Whom a request comes from, and what it may do. */
+export interface Caller {
+  readonly principal: Principal;
+  readonly permissions: Permissions;
+  /**
+   * `nobody`: nothing was sent, or nothing that holds. `bearer`: a token of /token, which says what it may.
+   * `credentials`: what could be sent to /token too.
+   */
+  readonly proof: "nobody" | "bearer" | "credentials";
+  /** a bearer was sent that is none of this registry, or none any more */
+  readonly badBearer: boolean;
+  /** whose `credentials` they are, with all that is granted to it */
+  readonly authority: Authority | null;
+  /** what a bearer's holder asked for and may do */
+  readonly granted: Scopes | null;
+  /** what a bearer's holder asked for and may not do */
+  readonly refused: Scopes | null;
 }

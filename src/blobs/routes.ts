@@ -1,5 +1,6 @@
 import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
+import { notePull } from "../audit/pulls.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { etagOf, isNotModified, rangeStands } from "../http/conditional.ts";
 import { inert } from "../http/inert.ts";
@@ -37,6 +38,7 @@ blobs.get(blob, access("pull"), async (c) => {
       { status: 416, headers: { "Content-Range": `bytes */${String(row.size)}` } },
     );
   }
+  notePulled(c, digest, row);
   if (wanted.kind === "whole") {
     return c.body(await read(c, digest, row, null), 200, contentHeaders(digest, row.size));
   }
@@ -57,8 +59,7 @@ blobs.get(blob, access("pull"), async (c) => {
 /** end-10: distribution-spec v1.1.1 «Deleting Blobs». This repository alone loses it, at once. D1: 1. */
 blobs.delete(blob, access("delete"), async (c) => {
   const digest = parseDigest(c.req.param("digest"));
-  const removal = { repository: c.var.repository, actor: c.var.principal.name };
-  if (!(await removeBlob(c.env.DB, digest, removal))) throw unknownBlob(digest);
+  if (!(await removeBlob(c.env.DB, digest, c.var.repository, c.var.requester))) throw unknownBlob(digest);
   return c.body(null, 202);
 });
 
@@ -72,6 +73,19 @@ async function read(c: BlobContext, digest: Digest, row: BlobRow, range: ByteRan
   // Deleted between the two reads: the last repository let go of it, and the collector came.
   if (object === null) throw unknownBlob(digest);
   return object.body;
+}
+
+function notePulled(c: BlobContext, digest: Digest, row: BlobRow): void {
+  const userAgent = c.req.header("user-agent") ?? "";
+  const pull = {
+    kind: "blob",
+    repository: c.var.repository,
+    reference: null,
+    digest,
+    size: row.size,
+    userAgent,
+  } as const;
+  notePull(c.env, c.executionCtx, c.var.requester, pull);
 }
 
 /**

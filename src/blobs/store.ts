@@ -1,5 +1,6 @@
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
+import type { SqlCondition } from "../sql.ts";
 import { insertGarbage } from "./garbage.ts";
 
 /** A blob as one repository has it. */
@@ -26,6 +27,15 @@ export async function findBlob(db: D1Database, repository: RepositoryName, diges
 /** The digest by which an R2 object is a blob; null where it is none. */
 export async function findDigestOfObject(db: D1Database, objectKey: string): Promise<Digest | null> {
   return db.prepare("SELECT digest FROM blobs WHERE object_key = ?1").bind(objectKey).first<Digest>("digest");
+}
+
+/** A condition for another statement. */
+export function repositoryHasBlob(repository: RepositoryName, digest: Digest): SqlCondition {
+  const sql = `EXISTS (SELECT 1 FROM repositories
+     JOIN blobs ON blobs.digest = ?2
+     JOIN repository_blobs AS member ON member.repository_id = repositories.id AND member.blob_id = blobs.id
+     WHERE repositories.name = ?1 AND member.condemned_at IS NULL)`;
+  return { sql, values: [repository, digest] };
 }
 
 export interface NewBlob {

@@ -1,3 +1,5 @@
+import type { SqlCondition } from "../sql.ts";
+
 /** What happened, as the outbox keeps it for those who will be told. */
 export interface EventRow {
   readonly kind: "manifest.pushed" | "manifest.deleted" | "tag.moved" | "tag.deleted" | "blob.deleted";
@@ -16,13 +18,9 @@ const columns = "kind, repository, digest, tag, media_type, artifact_type, subje
 
 /**
  * A statement for the batch of the change itself, so that neither is ever without the other.
- * @param onlyIf an SQL condition that holds where the change was made; its parameters come first, from ?1 on
+ * @param onlyIf holds where the change is made
  */
-export function insertEvent(
-  db: D1Database,
-  event: EventRow,
-  onlyIf: { readonly sql: string; readonly values: readonly (string | number)[] },
-): D1PreparedStatement {
+export function insertEvent(db: D1Database, event: EventRow, onlyIf: SqlCondition): D1PreparedStatement {
   const values = [
     event.kind,
     event.repository,

@@ -1,7 +1,9 @@
+import { deleteAuditBefore } from "../audit/store.ts";
 import { deleteTombstones, insertGarbage } from "../blobs/garbage.ts";
 import { firstKeyAt, type KeyPrefix, keyPrefixes } from "../blobs/keys.ts";
 import { deleteEventsBefore } from "../events/outbox.ts";
 import {
+  AUDIT_BACKLOG_SECONDS,
   COLLECTOR_STEP_ROWS,
   COLLECTOR_STEPS_PER_KIND,
   EVENT_RETENTION_SECONDS,
@@ -13,6 +15,7 @@ import { deleteUploadStates } from "../uploads/store.ts";
 export interface CollectOptions {
   readonly graceSeconds: number;
   readonly uploadTtlSeconds: number;
+  readonly auditRetentionSeconds: number;
   /** ms since 1970 */
   readonly nowMs: number;
   /** also look through R2 for objects that no row names: what a crash left behind */
@@ -61,9 +64,10 @@ async function hasWork(db: D1Database, options: CollectOptions): Promise<boolean
       `SELECT EXISTS (SELECT 1 FROM repository_blobs WHERE condemned_at <= ?1)
            OR EXISTS (SELECT 1 FROM repository_blobs WHERE suspect_at <= ?1)
            OR EXISTS (SELECT 1 FROM blobs WHERE suspect_at IS NOT NULL)
-           OR EXISTS (SELECT 1 FROM garbage WHERE deleted_at IS NULL) AS found`,
+           OR EXISTS (SELECT 1 FROM garbage WHERE deleted_at IS NULL)
+           OR EXISTS (SELECT 1 FROM audit WHERE created_at < ?2) AS found`,
     )
-    .bind(cutoffMs)
+    .bind(cutoffMs, options.nowMs - (options.auditRetentionSeconds + AUDIT_BACKLOG_SECONDS) * 1000)
     .first<{ found: number }>();
   return row?.found === 1;
 }
@@ -171,6 +175,7 @@ async function prune(db: D1Database, options: CollectOptions): Promise<boolean> 
     deleteUploadStates(db, options.nowMs - 2 * options.uploadTtlSeconds * 1000, COLLECTOR_STEP_ROWS),
     deleteTombstones(db, options.nowMs - TOMBSTONE_SECONDS * 1000, COLLECTOR_STEP_ROWS),
     deleteEventsBefore(db, options.nowMs - EVENT_RETENTION_SECONDS * 1000, COLLECTOR_STEP_ROWS),
+    deleteAuditBefore(db, options.nowMs - options.auditRetentionSeconds * 1000, COLLECTOR_STEP_ROWS),
   ]);
   return results.some((result) => result.meta.changes >= COLLECTOR_STEP_ROWS);
 }

@@ -1,3 +1,5 @@
+import type { Requester } from "../requester.ts";
+import { type AuditEntry, insertAudit } from "../audit/store.ts";
 import { insertGarbage } from "../blobs/garbage.ts";
 import { newKey } from "../blobs/keys.ts";
 import { type EventRow, insertEvent } from "../events/outbox.ts";
@@ -18,8 +20,7 @@ export interface PutManifest {
   readonly tags: readonly Tag[];
   /** what the manifest names need not be there */
   readonly sparse: boolean;
-  readonly actor: string;
-  readonly requestId: string;
+  readonly by: Requester;
 }
 
 /**
@@ -31,7 +32,8 @@ export interface PutManifest {
  * @throws OciError MANIFEST_BLOB_UNKNOWN with every missing digest; SIZE_INVALID
  */
 export async function putManifest(env: Pick<Env, "DB" | "BLOBS">, put: PutManifest): Promise<readonly string[]> {
-  const { manifest, digest, repository } = put;
+  const { manifest, digest, repository, by } = put;
+  const wasAccepted = { sql: accepted, values: [repository, digest, by.requestId] };
   const nowMs = Date.now();
   const inline = manifest.text !== null && put.bytes.byteLength <= MANIFEST_INLINE_MAX_BYTES;
   const objectKey = inline ? null : newKey("manifests/", nowMs);
@@ -48,7 +50,7 @@ export async function putManifest(env: Pick<Env, "DB" | "BLOBS">, put: PutManife
     put.bytes.byteLength,
     manifest.subject,
     manifest.artifactType,
-    put.requestId,
+    put.by.requestId,
     nowMs,
     objectKey,
     listed,
@@ -60,9 +62,10 @@ export async function putManifest(env: Pick<Env, "DB" | "BLOBS">, put: PutManife
     ...(needsNothing ? [insertRepository(env.DB, repository, nowMs)] : []),
     first,
     ...writeReferences(env.DB, put, references),
-    ...setTags(env.DB, { ...put, nowMs }),
+    ...setTags(env.DB, { ...put, actor: by.principal.name, requestId: by.requestId, nowMs }),
     ...(objectKey === null ? [] : [insertGarbage(env.DB, [objectKey], nowMs)]),
-    insertEvent(env.DB, pushed(put, nowMs), { sql: accepted, values: [repository, digest, put.requestId] }),
+    insertEvent(env.DB, pushed(put, nowMs), wasAccepted),
+    insertAudit(env.DB, by, pushEntry(put), nowMs, wasAccepted),
   ]);
   const changes = results[needsNothing ? 1 : 0]?.meta.changes ?? 0;
   if (changes === 0) throw await whyRefused(env.DB, repository, references);
@@ -100,7 +103,7 @@ function writeReferences(db: D1Database, put: PutManifest, references: Reference
          JOIN json_each(?4) WHERE repositories.name = ?1
          ON CONFLICT (manifest_id, digest) DO NOTHING`,
       )
-      .bind(put.repository, put.digest, put.requestId, list),
+      .bind(put.repository, put.digest, put.by.requestId, list),
     db
       .prepare(
         `UPDATE repository_blobs SET condemned_at = NULL, suspect_at = ?5
@@ -108,14 +111,28 @@ function writeReferences(db: D1Database, put: PutManifest, references: Reference
            AND repository_id = (SELECT id FROM repositories WHERE name = ?1)
            AND blob_id IN (SELECT blobs.id FROM json_each(?4) JOIN blobs ON blobs.digest = json_extract(value, '$[0]'))`,
       )
-      .bind(put.repository, put.digest, put.requestId, list, Date.now()),
+      .bind(put.repository, put.digest, put.by.requestId, list, Date.now()),
   ]);
 }
 
 function pushed(put: PutManifest, nowMs: number): EventRow {
   const { mediaType, artifactType, subject } = put.manifest;
-  const { repository, digest, actor } = put;
+  const { repository, digest } = put;
+  const actor = put.by.principal.name;
   return { kind: "manifest.pushed", repository, digest, tag: null, mediaType, artifactType, subject, actor, nowMs };
+}
+
+function pushEntry({ repository, digest, tags, manifest }: PutManifest): AuditEntry {
+  const { mediaType, artifactType } = manifest;
+  const reference = tags.length === 0 ? {} : { reference: tags.join(" ") };
+  return {
+    action: "manifest.push",
+    repository,
+    ...reference,
+    digest,
+    outcome: "ok",
+    detail: { mediaType, artifactType },
+  };
 }
 
 function listedDescriptor(put: PutManifest, warnings: string[]): string {

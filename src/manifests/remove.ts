@@ -1,3 +1,5 @@
+import type { Requester } from "../requester.ts";
+import { insertAudit } from "../audit/store.ts";
 import { insertEvent } from "../events/outbox.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Tag } from "../oci/reference.ts";
@@ -6,7 +8,7 @@ import { deleteTag, deleteTagsOf } from "../tags/store.ts";
 
 interface Removal {
   readonly repository: RepositoryName;
-  readonly actor: string;
+  readonly by: Requester;
 }
 
 /**
@@ -14,7 +16,15 @@ interface Removal {
  * @returns whether there was the tag
  */
 export async function removeTag(db: D1Database, tag: Tag, removal: Removal): Promise<boolean> {
-  const results = await db.batch(deleteTag(db, { ...removal, tag, nowMs: Date.now() }));
+  const { repository, by } = removal;
+  const nowMs = Date.now();
+  const sql = `EXISTS (SELECT 1 FROM repositories JOIN tags ON tags.repository_id = repositories.id AND tags.name = ?2
+     WHERE repositories.name = ?1)`;
+  const entry = { action: "tag.delete", repository, reference: tag, outcome: "ok" } as const;
+  const results = await db.batch([
+    insertAudit(db, by, entry, nowMs, { sql, values: [repository, tag] }),
+    ...deleteTag(db, { repository, actor: by.principal.name, tag, nowMs }),
+  ]);
   return (results.at(-1)?.meta.changes ?? 0) > 0;
 }
 
@@ -24,15 +34,18 @@ export async function removeTag(db: D1Database, tag: Tag, removal: Removal): Pro
  * @returns whether there was the manifest
  */
 export async function removeManifest(db: D1Database, digest: Digest, removal: Removal): Promise<boolean> {
-  const { repository, actor } = removal;
+  const { repository, by } = removal;
+  const actor = by.principal.name;
   const nowMs = Date.now();
   const id = `(SELECT manifests.id FROM repositories
      JOIN manifests ON manifests.repository_id = repositories.id AND manifests.digest = ?2 WHERE repositories.name = ?1)`;
   const event = { kind: "manifest.deleted", repository, digest, tag: null, actor, nowMs } as const;
+  const isThere = { sql: `${id} IS NOT NULL`, values: [repository, digest] };
   const unknown = { mediaType: null, artifactType: null, subject: null };
   const results = await db.batch([
     ...deleteTagsOf(db, { repository, digest, actor, nowMs }),
-    insertEvent(db, { ...event, ...unknown }, { sql: `${id} IS NOT NULL`, values: [repository, digest] }),
+    insertEvent(db, { ...event, ...unknown }, isThere),
+    insertAudit(db, by, { action: "manifest.delete", repository, digest, outcome: "ok" }, nowMs, isThere),
     db
       .prepare(
         `UPDATE repository_blobs SET suspect_at = ?3

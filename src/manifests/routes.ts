@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
-import { configOf, matchesPattern } from "../config.ts";
+import { notePull } from "../audit/pulls.ts";
+import { configOf } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { withManifestBody } from "../http/body.ts";
 import { etagOf, isNotModified } from "../http/conditional.ts";
@@ -13,6 +14,7 @@ import { OciError } from "../oci/errors.ts";
 import { type Manifest, parseManifest } from "../oci/manifest.ts";
 import { mediaTypeOfHeader } from "../oci/media-types.ts";
 import { isTag, parseReference, type Reference, type Tag, tagGrammar } from "../oci/reference.ts";
+import { matchesAnyPattern } from "../oci/repository-pattern.ts";
 import { putManifest } from "./put.ts";
 import { removeManifest, removeTag } from "./remove.ts";
 import { findManifest, findManifestHead, type ManifestBodyRow, type ManifestRow } from "./store.ts";
@@ -34,7 +36,16 @@ manifests.get(manifest, access("pull"), async (c) => {
   }
   const row = await findReferenced(c, reference, findManifest);
   if (isNotModified(c.req.header("if-none-match"), etagOf(row.digest))) return notModified(c, row);
-  return c.body(await bodyOf(c.env.BLOBS, row), 200, contentHeaders(row));
+  const body = await bodyOf(c.env.BLOBS, row);
+  notePull(c.env, c.executionCtx, c.var.requester, {
+    kind: "manifest",
+    repository: c.var.repository,
+    reference: reference.kind === "tag" ? reference.tag : null,
+    digest: row.digest,
+    size: row.size,
+    userAgent: c.req.header("user-agent") ?? "",
+  });
+  return c.body(body, 200, contentHeaders(row));
 });
 
 /**
@@ -53,9 +64,8 @@ manifests.put(manifest, access("push"), async (c) => {
       bytes,
       manifest: parsed,
       tags,
-      sparse: matchesPattern(c.var.repository, configOf(c.env).ALLOW_SPARSE),
-      actor: c.var.principal.name,
-      requestId: c.var.requestId,
+      sparse: matchesAnyPattern(c.var.repository, configOf(c.env).ALLOW_SPARSE),
+      by: c.var.requester,
     });
     return accepted(c, parsed, digest, [...parsed.warnings, ...warnings], reference, tags);
   });
@@ -70,7 +80,7 @@ manifests.put(manifest, access("push"), async (c) => {
 /** end-9: distribution-spec v1.1.1 «Deleting tags», «Deleting Manifests». D1: 1. */
 manifests.delete(manifest, access("delete"), async (c) => {
   const reference = parseReference(c.req.param("reference"));
-  const removal = { repository: c.var.repository, actor: c.var.principal.name };
+  const removal = { repository: c.var.repository, by: c.var.requester };
   const removed =
     reference.kind === "digest"
       ? await removeManifest(c.env.DB, reference.digest, removal)

@@ -5,7 +5,7 @@ import type { z } from "zod";
  * each with its usual status and message. Where the spec has no code for a case (416, 405, 413) the nearest one is
  * thrown with another `status`.
  */
-const catalogue = {
+const specCatalogue = {
   BLOB_UNKNOWN: [404, "blob unknown to registry"],
   BLOB_UPLOAD_INVALID: [400, "blob upload invalid"],
   BLOB_UPLOAD_UNKNOWN: [404, "blob upload unknown to registry"],
@@ -20,7 +20,18 @@ const catalogue = {
   DENIED: [403, "requested access to the resource is denied"],
   UNSUPPORTED: [404, "the operation is unsupported"],
   TOOMANYREQUESTS: [429, "too many requests"],
-} as const satisfies Record<string, readonly [number, string]>;
+} as const satisfies Catalogue;
+
+/** What the management API, which is no part of the spec, says besides. */
+const apiCatalogue = {
+  INVALID_REQUEST: [400, "the request does not have the form that this endpoint takes"],
+  NOT_FOUND: [404, "there is no such thing"],
+  CONFLICT: [409, "the request contradicts what is there"],
+} as const satisfies Catalogue;
+
+type Catalogue = Readonly<Record<string, readonly [number, string]>>;
+
+const catalogue = { ...specCatalogue, ...apiCatalogue };
 
 export type ErrorCode = keyof typeof catalogue;
 
@@ -56,7 +67,14 @@ export class OciError extends Error {
 /** The envelope of distribution-spec v1.1.1 «Error Codes»; `requestId` rides in `detail` for whoever reports a fault. */
 export function errorResponse(error: OciError, requestId: string): Response {
   const body = {
-    errors: [{ code: error.code, message: error.message, detail: { ...error.detail, requestId } }],
+    errors: [
+      {
+        code: error.code,
+        // docker, podman and skopeo show this alone: the reason has to be in it, behind the spec's own words.
+        message: `${error.message}: ${error.detail.reason}`,
+        detail: { ...error.detail, requestId },
+      },
+    ],
   };
   return envelope(body, error.status, error.headers);
 }
@@ -91,4 +109,7 @@ export function zodReason(error: z.ZodError): string {
   return issue.path.length === 0 ? issue.message : `${issue.path.join(".")}: ${issue.message}`;
 }
 
-export const errorCodes: readonly string[] = Object.keys(catalogue);
+/** The spec's, in its order. */
+export const errorCodes: readonly string[] = Object.keys(specCatalogue);
+/** The management API's own. */
+export const apiErrorCodes: readonly string[] = Object.keys(apiCatalogue);

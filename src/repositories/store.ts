@@ -1,17 +1,61 @@
 import { z } from "zod";
+import { REPOSITORIES_PAGE_MAX } from "../limits.ts";
+import type { RepositoryName } from "../oci/repository.ts";
 
-const namesSchema = z.array(z.string());
+/** Which repositories a list is of. */
+export interface ListedRepositories {
+  /** what their names may begin with, sorted, none the beginning of another: so little else as may be is read */
+  readonly prefixes: readonly string[];
+  readonly includes: (repository: RepositoryName) => boolean;
+}
 
-/** Names after `last` of the repositories that hold a manifest, in byte order; as one JSON array, one value. */
-export async function listRepositories(db: D1Database, last: string, limit: number): Promise<readonly string[]> {
+/**
+ * Names after `last` of the repositories that hold a manifest and that the list includes, in byte order. A page is full
+ * unless there are no more: what it left out would else show in where it ends.
+ * D1: 1, and 1 more for every REPOSITORIES_PAGE_MAX names with those prefixes that the list does not include.
+ */
+export async function listRepositories(
+  db: D1Database,
+  last: string,
+  limit: number,
+  listed: ListedRepositories,
+): Promise<readonly RepositoryName[]> {
+  const names: RepositoryName[] = [];
+  let after = last;
+  let sliceNames = limit;
+  while (names.length < limit) {
+    const slice = await readSlice(db, after, sliceNames, listed.prefixes);
+    names.push(...slice.filter(listed.includes));
+    const end = slice.at(-1);
+    if (end === undefined || slice.length < sliceNames) break;
+    after = end;
+    sliceNames = REPOSITORIES_PAGE_MAX;
+  }
+  return names.slice(0, limit);
+}
+
+/** As one JSON array, one value: thousands of rows of one column would cost more to hand out than to find. */
+async function readSlice(
+  db: D1Database,
+  after: string,
+  limit: number,
+  prefixes: readonly string[],
+): Promise<readonly RepositoryName[]> {
+  // Every letter of a name comes before ~. One prefix, as "" for all names is, is read in the order of the index.
+  const source =
+    prefixes.length === 1
+      ? "repositories WHERE name >= json_extract(?3, '$[0]') AND name < json_extract(?3, '$[0]') || '~'"
+      : "json_each(?3) AS prefix CROSS JOIN repositories WHERE name >= prefix.value AND name < prefix.value || '~'";
   const row = await db
     .prepare(
       `SELECT json_group_array(name) AS names FROM (
-         SELECT name FROM repositories
-         WHERE name > ?1 AND EXISTS (SELECT 1 FROM manifests WHERE manifests.repository_id = repositories.id)
+         SELECT name FROM ${source}
+           AND name > ?1 AND EXISTS (SELECT 1 FROM manifests WHERE manifests.repository_id = repositories.id)
          ORDER BY name LIMIT ?2)`,
     )
-    .bind(last, limit)
+    .bind(after, limit, JSON.stringify(prefixes))
     .first<{ names: string }>();
   return namesSchema.parse(JSON.parse(row?.names ?? "[]"));
 }
+
+const namesSchema = z.array(z.custom<RepositoryName>((name) => typeof name === "string"));

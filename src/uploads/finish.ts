@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { Requester } from "../requester.ts";
 import { newKey } from "../blobs/keys.ts";
 import { READ_BYTES } from "../limits.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
@@ -28,6 +29,7 @@ export async function finishSession(
   location: UploadLocation,
   digest: Digest,
   chunk: Chunk,
+  by: Requester,
 ): Promise<{ readonly kind: "created" } | Conflict> {
   const session = env.UPLOADS.getByName(location.id);
   using answer = await session.open({
@@ -51,7 +53,7 @@ export async function finishSession(
       : await appendChunk(env.BLOBS, answer, chunk, digestAlgorithm(digest), "seal");
     if (ledger === null) return await finishOvertaken(session, digest);
     const objectKey = await wholeObject(env.BLOBS, ledger, lease, digest);
-    await commitBlob(env.DB, { repository: location.repository, digest, size: ledger.offset, objectKey });
+    await commitBlob(env.DB, { repository: location.repository, digest, size: ledger.offset, objectKey }, by);
     await lease.finish(digest);
     return { kind: "created" };
   } catch (error) {

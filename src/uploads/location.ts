@@ -1,5 +1,5 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
-import type { Principal } from "../access/policy.ts";
+import type { Principal } from "../requester.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import type { RepositoryName } from "../oci/repository.ts";

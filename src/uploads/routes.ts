@@ -1,11 +1,14 @@
 import { Hono } from "hono";
 import type { Context } from "hono";
-import { access } from "../access/access.ts";
+import { access, requireScopeToPull } from "../access/access.ts";
+import { authorityOf } from "../access/login.ts";
+import { permissionsOf } from "../access/policy.ts";
+import { listRepositoriesWithBlob } from "../blobs/store.ts";
 import { configOf } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { contentLength } from "../http/body.ts";
 import { type ByteRange, parseChunkRange } from "../http/range.ts";
-import { PART_BYTES } from "../limits.ts";
+import { MOUNT_CANDIDATES_MAX, PART_BYTES } from "../limits.ts";
 import { type Digest, parseDigest, parseDigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { parseRepositoryName } from "../oci/repository.ts";
@@ -43,15 +46,19 @@ uploads.on("POST", collection, access("push"), async (c) => {
     const from = c.req.query("from");
     const mounted = parseDigest(mount);
     const source = from === undefined || from === "" ? null : parseRepositoryName(from);
-    const mayPull = (name: typeof repository): boolean => c.var.may("pull", name);
-    if (await mountBlob(c.env.DB, repository, mounted, source, mayPull)) return created(c, mounted);
+    const mayPull = (name: typeof repository): boolean => c.var.caller.permissions.may("pull", name);
+    if (source !== null) requireScopeToPull(c, source);
+    if (await mountBlob(c.env.DB, { into: repository, digest: mounted, from: source, mayPull }, c.var.requester)) {
+      return created(c, mounted);
+    }
+    if (source === null) await offerSource(c, mounted);
     return begun(c);
   }
   const digestParameter = c.req.query("digest");
   if (digestParameter === undefined) return begun(c);
   const digest = parseDigest(digestParameter);
   const stored = await putWhole(c.env.BLOBS, c.req.raw.body, contentLength(c), digest);
-  await commitBlob(c.env.DB, { repository, digest, ...stored });
+  await commitBlob(c.env.DB, { repository, digest, ...stored }, c.var.requester);
   return created(c, digest);
 });
 
@@ -95,7 +102,8 @@ uploads.put(session, access("push"), async (c) => {
       size: stored.size,
     });
   }
-  const state = await commitUpload(c.env.DB, { repository: c.var.repository, digest, ...stored }, location.id);
+  const blob = { repository: c.var.repository, digest, ...stored };
+  const state = await commitUpload(c.env.DB, blob, location.id, c.var.requester);
   return finishAgain(c, location, digest, stored.size === 0 ? noChunk : null, state);
 });
 
@@ -124,6 +132,21 @@ uploads.delete(session, access("push"), async (c) => {
 });
 
 const opened: UploadState = { state: "opened", digest: null };
+
+/**
+ * A mount without `from` that found no source may have one in a repository that the caller could pull, and whose scope
+ * its token does not have: the 401 names it.
+ */
+async function offerSource(c: UploadContext, digest: Digest): Promise<void> {
+  const { caller } = c.var;
+  if (caller.proof !== "bearer") return;
+  const candidates = await listRepositoriesWithBlob(c.env.DB, digest, MOUNT_CANDIDATES_MAX);
+  const authority = candidates.length === 0 ? null : await authorityOf(c.env, caller.principal);
+  if (authority === null) return;
+  const { may } = permissionsOf(authority, []);
+  const source = candidates.find((candidate) => may("pull", candidate));
+  if (source !== undefined) requireScopeToPull(c, source);
+}
 
 type UploadContext = Context<RepositoryEnv, string>;
 
@@ -179,7 +202,7 @@ async function finishOpened(
   digest: Digest,
   chunk: Chunk,
 ): Promise<Response> {
-  const answer = await finishSession(c.env, location, digest, chunk);
+  const answer = await finishSession(c.env, location, digest, chunk, c.var.requester);
   if (answer.kind === "conflict") throw await outOfOrder(c, location, answer);
   return created(c, digest);
 }
@@ -251,7 +274,7 @@ function chunkRange(header: string | undefined, lengthBytes: number | null): Byt
 async function signingContext(c: UploadContext) {
   return {
     key: await signingKey(c.env.DB),
-    principal: c.var.principal,
+    principal: c.var.requester.principal,
     ttlSeconds: configOf(c.env).UPLOAD_TTL_SECONDS,
   };
 }

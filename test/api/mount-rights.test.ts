@@ -8,7 +8,9 @@ import { freshRepository } from "../fixtures/registry.ts";
 import { count } from "../fixtures/storage.ts";
 import type { RepositoryClient } from "../support/client.ts";
 
-/** end-11 with a caller who may pull some repositories only: today's policy knows none, but the mount asks it. */
+/** end-11 with a caller who may pull some repositories only. */
+
+const somebody = { principal: { name: "somebody", tokenId: null }, address: null, requestId: "a request" };
 
 const nameOf = ({ name }: RepositoryClient): RepositoryName => parseRepositoryName(name);
 
@@ -20,10 +22,11 @@ interface Mount {
   readonly mayPull: readonly RepositoryClient[];
 }
 
-async function mount({ into, digest, from, mayPull }: Mount): Promise<boolean> {
-  const allowed = new Set<string>(mayPull.map(({ name }) => name));
+async function mount({ into, digest, from, mayPull: pullable }: Mount): Promise<boolean> {
+  const allowed = new Set<string>(pullable.map(({ name }) => name));
   const source = from === null ? null : nameOf(from);
-  return mountBlob(env.DB, nameOf(into), parseDigest(digest), source, (name) => allowed.has(name));
+  const mayPull = (name: RepositoryName): boolean => allowed.has(name);
+  return mountBlob(env.DB, { into: nameOf(into), digest: parseDigest(digest), from: source, mayPull }, somebody);
 }
 
 /** Who has not the bytes gets no link, and the refused mount leaves no trace. */

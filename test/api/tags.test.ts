@@ -65,7 +65,7 @@ describe("a tag's history", () => {
         ["v2", other.descriptor.digest],
         ["v1", null],
         ["v1", one.descriptor.digest],
-      ].map(([name, digest]) => ({ name, digest, actor: "loopback" })),
+      ].map(([name, digest]) => ({ name, digest, actor: "admin" })),
     );
   });
 

@@ -7,6 +7,7 @@ import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { freshRepository, registry, registryWith, serve, streamed } from "../fixtures/registry.ts";
 import { begin, beginWith } from "../fixtures/upload.ts";
 import { imageIndex, imageManifest, locationOf } from "../support/client.ts";
+import { asAdmin } from "../support/credentials.ts";
 
 function heldBytes(): number {
   return bodyBudget.manifests.heldBytes + bodyBudget.small.heldBytes + bodyBudget.large.heldBytes;
@@ -30,7 +31,7 @@ function sendEndless(method: string, path: string): { goAway: () => Promise<void
   const sent = exports.default.fetch(registry.resolve(path), {
     method,
     body: endlessBody(),
-    headers,
+    headers: { Authorization: asAdmin, ...headers },
     signal: client.signal,
   });
   const ended = sent.then(

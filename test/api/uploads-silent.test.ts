@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { bodyBudget } from "../../src/http/body-budget.ts";
-import { PART_BYTES, DRAIN_SILENCE_SECONDS } from "../../src/limits.ts";
+import { DRAIN_SILENCE_SECONDS, DRAINS_MAX, PART_BYTES } from "../../src/limits.ts";
 import { bodyOf, digest, MIB, pausedStream, randomBytes, sameBytes, streamOf } from "../fixtures/content.ts";
 import { freshRepository, serve, streamed } from "../fixtures/registry.ts";
 import { holdPatience, type Patience } from "../fixtures/silence.ts";
@@ -15,6 +15,11 @@ afterEach(() => {
 
 /** All that the budgets hold, whatever there are. */
 const heldBytes = (): number => Object.values(bodyBudget).reduce((sum, budget) => sum + budget.heldBytes, 0);
+
+/** A request that is refused before its body ends, and falls silent. */
+async function refused(): Promise<Response> {
+  return serve(streamed("POST", "/v2/", pausedStream(randomBytes(10), randomBytes(10)).body));
+}
 
 /** A request that sends these bytes and then nothing, but does not go away either. */
 async function sendSilent(
@@ -123,6 +128,18 @@ describe("a request that is refused while its body is silent", () => {
     patience.runOut();
     await expectError(await answered, 405, "UNSUPPORTED");
     expect(patience.waiting()).toBe(0);
+  });
+
+  it("is waited for by so many at once, and one more is answered at once: nobody need log in to be refused", async () => {
+    const patience = holdPatience(DRAIN_SILENCE_SECONDS);
+    const silent = Array.from({ length: DRAINS_MAX }, refused);
+    await vi.waitFor(() => {
+      expect(patience.waiting()).toBe(DRAINS_MAX);
+    });
+    await expectError(await refused(), 405, "UNSUPPORTED");
+    expect(patience.waiting()).toBe(DRAINS_MAX);
+    patience.runOut();
+    for (const answered of silent) await expectError(await answered, 405, "UNSUPPORTED");
   });
 });
 

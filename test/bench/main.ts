@@ -10,6 +10,7 @@ import { drive, rate } from "./load.ts";
 import { type Options, parseOptions, usage } from "./options.ts";
 import { commitRow, runCommit } from "./rows/commits.ts";
 import { layerPullRow, layerWays, runLayerPull, runLayerPushes } from "./rows/layers.ts";
+import { credentialsRow, runCredentials } from "./rows/credentials.ts";
 import { memoryRow, runMemory } from "./rows/memory.ts";
 import { countOperations, operationsRow } from "./rows/operations.ts";
 import { peerRow, runPeer } from "./rows/peer.ts";
@@ -34,6 +35,7 @@ const runners: readonly Runner[] = [
   { rows: layerWays, run: runLayerPushes },
   { rows: [layerPullRow], run: runLayerPull },
   { rows: [commitRow], run: runCommit },
+  { rows: [credentialsRow], run: runCredentials },
   { rows: [memoryRow], run: runMemory },
   { rows: [peerRow], run: runPeer },
 ];

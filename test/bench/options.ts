@@ -38,7 +38,7 @@ export const usage = `Usage: npm run bench -- [options]
   --json FILE      where the figures go (default test/results/bench.json)
   --url NAME=URL   another registry to measure beside, without a bar; may be repeated
   --peer URL       cloudflare/serverless-registry under wrangler dev (http://user:password@localhost:PORT)
-  --dev URL        this registry under npm run dev; --peer is compared with it
+  --dev URL        this registry under npm run dev (http://admin:password@localhost:PORT); --peer is compared with it
   --help           this text
 
 MOORAGE_BENCH_DISTRIBUTION names CNCF distribution's binary; without it \`registry\` is looked for on the PATH.`;

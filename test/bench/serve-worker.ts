@@ -8,6 +8,7 @@ import { applyMigrations } from "../../scripts/migrations.ts";
 import { openMiniflare } from "../../scripts/miniflare.ts";
 import { projectRoot } from "../../scripts/options.ts";
 import { readProject } from "../../scripts/project.ts";
+import { testSecrets } from "../support/credentials.ts";
 
 const [main, stateDir] = process.argv.slice(2);
 if (main === undefined || stateDir === undefined)
@@ -17,7 +18,7 @@ const project = readProject(path.join(projectRoot, "wrangler.toml"), {});
 const persistPath = path.join(stateDir, "v3");
 const bundle = await bundleWorker(path.resolve(main), project.define);
 await applyMigrations(project, persistPath);
-const miniflare = openMiniflare(project, bundle, { persistPath, host: "127.0.0.1", port: 0 });
+const miniflare = openMiniflare(project, bundle, { persistPath, host: "127.0.0.1", port: 0 }, testSecrets);
 const stopped = new Promise<void>((resolve) => {
   process.once("SIGTERM", () => resolve());
 });

@@ -5,6 +5,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { projectRoot } from "../../scripts/options.ts";
+import { adminPassword } from "../support/credentials.ts";
 import { freePort } from "../support/free-port.ts";
 import { Client } from "./client.ts";
 
@@ -18,10 +19,26 @@ export interface Server {
 
 const benchFolder = import.meta.dirname;
 
-/** The registry as `npm start` runs it. */
-export async function startRegistry(stateDir: string): Promise<Server> {
+/** The registry as `npm start` runs it; its URL has the administrator's credentials, which every request sends. */
+export async function startRegistry(stateDir: string, vars: Readonly<Record<string, string>> = {}): Promise<Server> {
   const script = path.join(projectRoot, "scripts/start.ts");
-  return startProcess(process.execPath, [script, "--port", "0", "--state", stateDir], /ready on (http:\/\/\S+)/);
+  const settings = Object.entries({ ADMIN_PASSWORD: adminPassword, ...vars });
+  const args = [
+    "--port",
+    "0",
+    "--state",
+    stateDir,
+    ...settings.flatMap(([name, value]) => ["--var", `${name}=${value}`]),
+  ];
+  return asAdministrator(await startProcess(process.execPath, [script, ...args], /ready on (http:\/\/\S+)/));
+}
+
+/** The same server, its URL with the administrator's credentials. */
+export function asAdministrator(server: Server): Server {
+  const url = new URL(server.url);
+  url.username = "admin";
+  url.password = adminPassword;
+  return { ...server, url: url.href.replace(/\/$/, "") };
 }
 
 /** A Worker of the bench, such as `bare/worker.ts`. */

@@ -4,7 +4,7 @@ import path from "node:path";
 import { type Content, seed } from "./content.ts";
 import type { Operation } from "./load.ts";
 import type { Options } from "./options.ts";
-import { type Server, startDistribution, startRegistry, startWorker } from "./servers.ts";
+import { asAdministrator, type Server, startDistribution, startRegistry, startWorker } from "./servers.ts";
 
 /** The same thing done to any registry by the API, and to a bare Worker that does the least for it. */
 export interface Work {
@@ -63,8 +63,11 @@ export class Stage {
     return this.withRegistry((registry) => this.withBare((bare) => use({ registry, bare, content: this.content })));
   }
 
-  async withRegistry<T>(use: (registry: Server) => Promise<T>): Promise<T> {
-    return this.#withCopy(startRegistry, use);
+  async withRegistry<T>(
+    use: (registry: Server) => Promise<T>,
+    vars: Readonly<Record<string, string>> = {},
+  ): Promise<T> {
+    return this.#withCopy((state) => startRegistry(state, vars), use);
   }
 
   async withBare<T>(use: (bare: Server) => Promise<T>): Promise<T> {
@@ -72,7 +75,7 @@ export class Stage {
   }
 
   async withCounting<T>(use: (counting: Server) => Promise<T>): Promise<T> {
-    return this.#withCopy((state) => startWorker("counting-worker.ts", state), use);
+    return this.#withCopy(async (state) => asAdministrator(await startWorker("counting-worker.ts", state)), use);
   }
 
   /** CNCF distribution with the same content, pushed to it; null where its binary is not there. */

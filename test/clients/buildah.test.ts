@@ -1,17 +1,32 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
+import { accessPromises } from "./carrier.ts";
 import { clientTest } from "./client-test.ts";
+import type { Login, Logout } from "./client-test.ts";
 import type { Engine } from "./engine.ts";
-import { enginePromises } from "./engine.ts";
+import { engineCarrier, enginePromises } from "./engine.ts";
 import { MiB } from "./image.ts";
 import { mountNamespace, program, root } from "./requirement.ts";
 import { readManifest, readTags } from "./stored.ts";
 
 const test = clientTest(program("buildah"), root, mountNamespace)
-  .extend("buildah", ({ folder, run }) => {
-    const store = ["--root", join(folder, "store"), "--runroot", join(folder, "run"), "--storage-driver=vfs"];
+  .extend("store", ({ folder }) => {
+    return ["--root", join(folder, "store"), "--runroot", join(folder, "run"), "--storage-driver=vfs"];
+  })
+  .extend("buildah", ({ run, store }) => {
     return async (...args: string[]) => (await run("buildah", [...store, ...args])).stdout;
+  })
+  .extend("login", ({ run, store }): Login => {
+    return async (host, { user, password }) => {
+      const login = ["login", "--tls-verify=false", "--username", user, "--password-stdin", host];
+      await run("buildah", [...store, ...login], { input: password });
+    };
+  })
+  .extend("logout", ({ buildah }): Logout => {
+    return async (host) => {
+      await buildah("logout", host);
+    };
   })
   .extend("engine", ({ buildah }): Engine => {
     return {
@@ -22,7 +37,7 @@ const test = clientTest(program("buildah"), root, mountNamespace)
         await buildah("push", "--tls-verify=false", reference);
       },
       async pull(reference) {
-        await buildah("pull", "--tls-verify=false", reference);
+        await buildah("pull", "--policy=always", "--tls-verify=false", reference);
       },
       async remove(reference) {
         await buildah("rmi", "--force", reference);
@@ -35,9 +50,17 @@ const test = clientTest(program("buildah"), root, mountNamespace)
         return (await buildah("inspect", "--type=image", format, reference)).trim().split(" ");
       },
     };
-  });
+  })
+  .extend("carrier", ({ engine, folder }) => engineCarrier(engine, folder));
 
 enginePromises(test, { name: "buildah", largeLayerBytes: 30 * MiB });
+accessPromises(test, {
+  name: "buildah",
+  loginAsks: true,
+  takesIdentityTokens: true,
+  tokensBy: "GET",
+  renewsTokenAt: null,
+});
 
 describe("buildah", () => {
   test("push: an image built from a Containerfile", async ({ buildah, folder, reference, repository }) => {

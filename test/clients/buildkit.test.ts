@@ -1,8 +1,14 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
+import { accessPromises } from "./carrier.ts";
+import type { Carrier } from "./carrier.ts";
 import { cleanEnvironment, clientTest } from "./client-test.ts";
+import type { Login } from "./client-test.ts";
 import { startDaemon } from "./command.ts";
+import { writeDockerLogin } from "./docker-login.ts";
+import { image as randomImage } from "./image.ts";
+import { pushGraph } from "./push.ts";
 import { findProgram, mountNamespace, program, root } from "./requirement.ts";
 import { readBlob, readManifest } from "./stored.ts";
 import { requests } from "./wire.ts";
@@ -41,9 +47,50 @@ const test = clientTest(program("buildkitd"), program("buildctl"), program("runc
       return (await run("buildctl", ["--addr", address, ...build, ...args])).stderr;
     };
   })
-  .extend("image", ({ reference }) => {
-    return (tag: string) => `type=image,name=${reference(tag)},push=true,registry.insecure=true`;
+  // It has no login of its own: it takes docker's.
+  .extend("login", ({ folder }): Login => {
+    return async (host, { user, password }) => {
+      await writeDockerLogin(folder, host, { auth: btoa(`${user}:${password}`) });
+    };
+  })
+  .extend(
+    "image",
+    ({ reference }) =>
+      (tag: string) =>
+        output(reference(tag)),
+  )
+  .extend("carrier", ({ build, context, folder }): Carrier => {
+    const base = randomImage();
+    return {
+      async put(repository) {
+        await pushGraph(repository, await base, "v1");
+      },
+      async push(host, name) {
+        await build("--output", output(`${host}/${name}:v2`));
+        return async (repository) => {
+          const { layers } = await readManifest(repository, "v2");
+          expect(layers).toHaveLength(2);
+          for (const { digest, size } of layers) expect((await readBlob(repository, digest)).length).toBe(size);
+        };
+      },
+      async pull(host, name) {
+        await writeFile(join(folder, context, "Dockerfile"), `FROM ${host}/${name}:v1\nCOPY hello.txt /third\n`);
+        await build("--output", `type=oci,dest=${join(folder, "built.tar")}`);
+      },
+    };
   });
+
+accessPromises(test, {
+  name: "buildkit",
+  loginAsks: false,
+  takesIdentityTokens: true,
+  tokensBy: "POST",
+  renewsTokenAt: { method: "PUT", path: /manifests/ },
+});
+
+function output(name: string): string {
+  return `type=image,name=${name},push=true,registry.insecure=true`;
+}
 
 describe("buildkit", () => {
   test("push: an image that it built", async ({ build, image, repository }) => {

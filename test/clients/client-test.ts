@@ -4,11 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "vitest";
 import { RegistryClient } from "../support/client.ts";
+import { basic } from "../support/credentials.ts";
+import { createAccounts } from "./accounts.ts";
+import type { Accounts, Credentials } from "./accounts.ts";
 import { runCommand } from "./command.ts";
 import type { CommandOptions, CommandOutput } from "./command.ts";
+import { removeDockerLogin } from "./docker-login.ts";
 import { everyClientIsRequired, findProgram } from "./requirement.ts";
 import type { Requirement } from "./requirement.ts";
 import { openTarget } from "./target.ts";
+import type { Target } from "./target.ts";
 import { openWire } from "./wire.ts";
 
 /** Runs a client in the test's folder, with nothing of the user's own configuration. */
@@ -17,13 +22,34 @@ export type Run = (program: string, args: readonly string[], options?: CommandOp
 /** How a client names a tag or a digest in a repository, by default in the test's own. */
 export type Reference = (reference: string, place?: { readonly name?: string; readonly host?: string }) => string;
 
+/** Tells a client of a registry, before and beside any login; most need to be told nothing. */
+export type Connect = (host: string) => Promise<void>;
+
+/** Logs a client in, with the command of its own that its users type. */
+export type Login = (host: string, credentials: Credentials) => Promise<void>;
+
+/** Logs a client out, with its own command where it has one. */
+export type Logout = (host: string) => Promise<void>;
+
+declare module "vitest" {
+  interface TaskMeta {
+    /** Whether the client came as `accounts.member` in all that it did; else the test says whom it came as. */
+    asMember?: boolean;
+  }
+}
+
+/** Of what is no client, and so logs in nowhere. */
+const noLogin: Login = async () => undefined;
+
 /**
  * The `test` of one client. A test's title opens with its action and a colon (`push: …`): the table that the run
  * prints at its end has a column for each action.
  *
- * Fixtures: `target`, the registry, one for the file; `repository`, a fresh one for each test; `reference`, how a
- * client names a tag or digest in it; `wire`, a proxy that shows what the client asked; `folder`, the test's own,
- * and `fileFolder`, the file's; `run`.
+ * Fixtures: `target`, the registry, one for the file, and `accounts`, its users; `registry`, as its administrator;
+ * `repository`, a fresh one for each test; `reference`, how a client names a tag or digest in it; `wire`, a proxy that
+ * shows what the client asked, and `strangerWire`, one at whose host it is not logged in; `folder`, the test's own, and
+ * `fileFolder`, the file's; `run`. The client's file says with `login`, `logout` (and `connect`) how it logs in: before
+ * each test it does, as `accounts.member`.
  */
 export function clientTest(...requirements: readonly Requirement[]) {
   return test
@@ -52,11 +78,35 @@ export function clientTest(...requirements: readonly Requirement[]) {
       onCleanup(() => removeFolder(folder));
       return folder;
     })
-    .extend("registry", ({ target }) => new RegistryClient(target.url, fetch))
+    .extend("registry", ({ target }) => asAdministrator(target))
+    .extend("accounts", { scope: "file" }, async ({ target }, { onCleanup }): Promise<Accounts> => {
+      const accounts = await createAccounts(asAdministrator(target), target.administrator);
+      onCleanup(() => accounts.close());
+      return accounts;
+    })
     .extend("repository", ({ registry }) => registry.repository(`clients/${randomUUID()}`))
-    .extend("wire", async ({ target }, { onCleanup }) => {
+    .extend("connect", (): Connect => async () => undefined)
+    .extend("login", (): Login => noLogin)
+    .extend("logout", ({ folder }): Logout => {
+      return (host) => removeDockerLogin(folder, host);
+    })
+    .extend("loggedIn", { auto: true }, async ({ task, target, connect, login, accounts }) => {
+      await connect(target.host);
+      await login(target.host, accounts.member);
+      task.meta.asMember = login !== noLogin;
+    })
+    .extend("wire", async ({ target, connect, login, accounts }, { onCleanup }) => {
       const wire = await openWire(target.url);
       onCleanup(() => wire.close());
+      await connect(wire.host);
+      await login(wire.host, accounts.member);
+      return wire;
+    })
+    .extend("strangerWire", async ({ task, target, connect }, { onCleanup }) => {
+      task.meta.asMember = false;
+      const wire = await openWire(target.url);
+      onCleanup(() => wire.close());
+      await connect(wire.host);
       return wire;
     })
     .extend("reference", ({ target, repository }): Reference => {
@@ -70,6 +120,10 @@ export function clientTest(...requirements: readonly Requirement[]) {
         return runCommand(path, args, { cwd: folder, ...options, env: { ...env, ...options.env } });
       };
     });
+}
+
+function asAdministrator({ url, administrator: { user, password } }: Target): RegistryClient {
+  return new RegistryClient(url, fetch, basic(user, password));
 }
 
 function removeFolder(folder: string): Promise<void> {
@@ -86,7 +140,8 @@ export function cleanEnvironment(home: string): NodeJS.ProcessEnv {
     XDG_CONFIG_HOME: undefined,
     XDG_CACHE_HOME: undefined,
     XDG_DATA_HOME: undefined,
-    XDG_RUNTIME_DIR: undefined,
+    // Where podman, skopeo and buildah keep a login; without it, in a folder of the machine's.
+    XDG_RUNTIME_DIR: home,
   };
 }
 

@@ -2,10 +2,13 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
 import { z } from "zod";
+import type { Credentials } from "./accounts.ts";
+import { accessPromises } from "./carrier.ts";
 import { cleanEnvironment, clientTest } from "./client-test.ts";
+import type { Login, Logout } from "./client-test.ts";
 import { CommandError, startDaemon } from "./command.ts";
 import type { Engine } from "./engine.ts";
-import { enginePromises } from "./engine.ts";
+import { engineCarrier, enginePromises } from "./engine.ts";
 import { image, MiB, writeDockerArchive } from "./image.ts";
 import { findProgram, mountNamespace, program, root } from "./requirement.ts";
 import { requests } from "./wire.ts";
@@ -43,7 +46,23 @@ path = "${at("opt")}"
   .extend("ctr", ({ address, run }) => {
     return async (...args: string[]) => (await run("ctr", ["--address", address, ...args])).stdout;
   })
-  .extend("engine", ({ ctr }): Engine => {
+  .extend("logins", () => new Map<string, Credentials>())
+  // It keeps no login: each command is told anew.
+  .extend("login", ({ logins }): Login => {
+    return async (host, credentials) => {
+      logins.set(host, credentials);
+    };
+  })
+  .extend("logout", ({ logins }): Logout => {
+    return async (host) => {
+      logins.delete(host);
+    };
+  })
+  .extend("engine", ({ ctr, logins }): Engine => {
+    const as = (reference: string) => {
+      const credentials = logins.get(reference.slice(0, reference.indexOf("/")));
+      return credentials === undefined ? [] : ["--user", `${credentials.user}:${credentials.password}`];
+    };
     // The native snapshotter copies files: it asks no file system of the kernel.
     const native = "--snapshotter=native";
     const read = async (digest: string) => manifestOrIndex.parse(JSON.parse(await ctr("content", "get", digest)));
@@ -52,14 +71,14 @@ path = "${at("opt")}"
         await ctr("images", "import", native, "--compress-blobs", "--all-platforms", archive);
       },
       async push(reference) {
-        const push = () => ctr("images", "push", "--plain-http", reference);
+        const push = () => ctr("images", "push", "--plain-http", ...as(reference), reference);
         await push().catch((error: unknown) => {
           if (!isBrokenDaemonStream(error)) throw error;
           return push();
         });
       },
       async pull(reference) {
-        await ctr("images", "pull", "--plain-http", native, reference);
+        await ctr("images", "pull", "--plain-http", native, ...as(reference), reference);
       },
       async remove(reference) {
         await ctr("images", "rm", "--sync", reference);
@@ -77,9 +96,17 @@ path = "${at("opt")}"
         return rootfs.parse(JSON.parse(config)).rootfs.diff_ids;
       },
     };
-  });
+  })
+  .extend("carrier", ({ engine, folder }) => engineCarrier(engine, folder));
 
-enginePromises(test, { name: "containerd", largeLayerBytes: 300 * MiB });
+enginePromises(test, { name: "containerd", largeLayerBytes: 100 * MiB });
+accessPromises(test, {
+  name: "containerd",
+  loginAsks: false,
+  takesIdentityTokens: false,
+  tokensBy: "POST",
+  renewsTokenAt: { method: "HEAD", path: /manifests/ },
+});
 
 describe("containerd", () => {
   test("push: each blob goes up as one PUT with its length", async ({ engine, folder, reference, wire }) => {

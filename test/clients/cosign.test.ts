@@ -1,7 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
+import { accessPromises } from "./carrier.ts";
+import type { Carrier } from "./carrier.ts";
 import { clientTest } from "./client-test.ts";
+import type { Login } from "./client-test.ts";
 import { image } from "./image.ts";
 import { pushGraph } from "./push.ts";
 import { program } from "./requirement.ts";
@@ -18,6 +21,11 @@ const test = clientTest(program("cosign"))
   .extend("cosign", ({ run }) => {
     return async (...args: string[]) => (await run("cosign", args, { env: { COSIGN_PASSWORD: "" } })).stdout;
   })
+  .extend("login", ({ run }): Login => {
+    return async (host, { user, password }) => {
+      await run("cosign", ["login", host, "--username", user, "--password-stdin"], { input: password });
+    };
+  })
   .extend("keys", { auto: true }, async ({ cosign }) => {
     await cosign("generate-key-pair");
   })
@@ -29,7 +37,39 @@ const test = clientTest(program("cosign"))
   .extend("imageName", ({ subject, reference }) => reference(subject.descriptor.digest))
   .extend("tagFor", ({ subject }) => {
     return (suffix: string) => `${subject.descriptor.digest.replace(":", "-")}.${suffix}`;
+  })
+  .extend("carrier", ({ cosign, run }): Carrier => {
+    const put = image();
+    const digest = async () => (await put).descriptor.digest;
+    return {
+      async put(repository) {
+        await pushGraph(repository, await put, "v1");
+        await pushGraph(repository, await image(), `${(await digest()).replace(":", "-")}.sig`);
+      },
+      async push(host, name) {
+        await cosign("sign", ...byKey, `${host}/${name}@${await digest()}`);
+        return async (repository) => {
+          expect(await readReferrers(repository, await digest(), bundleType)).not.toEqual([]);
+        };
+      },
+      async pull(host, name) {
+        await cosign("tree", `${host}/${name}:v1`);
+      },
+      async remove(host, name) {
+        const { stderr } = await run("cosign", ["clean", "--type=signature", "--force", `${host}/${name}:v1`]);
+        // It says why, and ends as if it had deleted.
+        if (stderr.includes("could not delete")) throw new Error(stderr);
+      },
+    };
   });
+
+accessPromises(test, {
+  name: "cosign",
+  loginAsks: false,
+  takesIdentityTokens: true,
+  tokensBy: "GET",
+  renewsTokenAt: { method: "POST", path: /uploads/ },
+});
 
 describe("cosign", () => {
   test("sign: as a bundle that refers to the image", async ({ cosign, imageName, repository, subject }) => {

@@ -1,17 +1,30 @@
 import { join } from "node:path";
 import { describe, expect } from "vitest";
 import { clientTest } from "./client-test.ts";
+import type { Login, Logout } from "./client-test.ts";
 import { image, imageConfig, multiArchitecture, writeLayout } from "./image.ts";
 import { layoutClientPromises } from "./layout-client.ts";
 import { pushGraph } from "./push.ts";
 import { program } from "./requirement.ts";
 import { expectSameBytes, expectStored, readManifest } from "./stored.ts";
 
-const test = clientTest(program("crane"));
+const test = clientTest(program("crane"))
+  .extend("login", ({ run }): Login => {
+    return async (host, { user, password }) => {
+      await run("crane", ["auth", "login", host, "--username", user, "--password-stdin"], { input: password });
+    };
+  })
+  .extend("logout", ({ run }): Logout => {
+    return async (host) => {
+      await run("crane", ["auth", "logout", host]);
+    };
+  });
 
 layoutClientPromises(test, {
   name: "crane",
   mounts: true,
+  loginAsks: false,
+  renewsTokenAt: { method: "POST", path: /uploads/ },
   async push({ run }, folder, _graph, reference) {
     await run("crane", ["push", folder, reference]);
   },

@@ -1,9 +1,15 @@
 import { join } from "node:path";
 import { describe, expect } from "vitest";
+import { z } from "zod";
+import { basic } from "../support/credentials.ts";
+import { wrongPassword } from "./accounts.ts";
+import { accessPromises } from "./carrier.ts";
 import { cleanEnvironment, clientTest } from "./client-test.ts";
+import type { Login, Logout } from "./client-test.ts";
 import { startDaemon } from "./command.ts";
+import { readDockerLogins } from "./docker-login.ts";
 import type { Engine } from "./engine.ts";
-import { enginePromises, expectLayers } from "./engine.ts";
+import { engineCarrier, enginePromises, expectLayers } from "./engine.ts";
 import { image, MiB, writeDockerArchive } from "./image.ts";
 import { pushGraph } from "./push.ts";
 import { findProgram, mountNamespace, program, root } from "./requirement.ts";
@@ -36,6 +42,17 @@ const test = clientTest(program("docker"), program("dockerd"), program("containe
   .extend("docker", ({ host, run }) => {
     return async (...args: string[]) => (await run("docker", ["--host", host, ...args])).stdout;
   })
+  .extend("login", ({ host: daemon, run }): Login => {
+    return async (host, { user, password }) => {
+      const login = ["login", "--username", user, "--password-stdin", host];
+      await run("docker", ["--host", daemon, ...login], { input: password });
+    };
+  })
+  .extend("logout", ({ docker }): Logout => {
+    return async (host) => {
+      await docker("logout", host);
+    };
+  })
   .extend("engine", ({ docker }): Engine => {
     return {
       async load(archive) {
@@ -58,11 +75,45 @@ const test = clientTest(program("docker"), program("dockerd"), program("containe
         return (await docker("image", "inspect", format, reference)).trim().split(" ");
       },
     };
-  });
+  })
+  .extend("carrier", ({ engine, folder }) => engineCarrier(engine, folder));
 
 enginePromises(test, { name: "docker", largeLayerBytes: 300 * MiB });
+accessPromises(test, {
+  name: "docker",
+  loginAsks: true,
+  takesIdentityTokens: true,
+  tokensBy: "GET",
+  renewsTokenAt: null,
+});
 
 describe("docker", () => {
+  test("login: keeps an identity token, and neither password nor access token", async ({
+    accounts,
+    folder,
+    login,
+    strangerWire,
+  }) => {
+    await login(strangerWire.host, accounts.member);
+    const kept = z
+      .object({ auth: z.string(), identitytoken: z.string().min(1) })
+      .parse((await readDockerLogins(folder)).auths[strangerWire.host]);
+    expect(atob(kept.auth)).not.toContain(accounts.member.password);
+    expect(kept.identitytoken).not.toContain(accounts.member.password);
+  });
+
+  test("login: who has guessed too often is told to wait", async ({ accounts, login, strangerWire }) => {
+    const wrong = { ...accounts.member, password: wrongPassword };
+    // As many as the brake of failed logins lets an address guess in a minute, and one more.
+    for (let guess = 0; guess < 11; guess++) {
+      await fetch(`http://${strangerWire.host}/token`, {
+        headers: { Authorization: basic(wrong.user, wrong.password) },
+      });
+    }
+    // Not as the member, whose access token the registry knows to be right.
+    await expect(login(strangerWire.host, accounts.administrator)).rejects.toThrow(/toomanyrequests|too many/i);
+  });
+
   test("push: each blob goes up as one PATCH without a length", async ({ docker, folder, reference, wire }) => {
     const name = reference("v1", { host: wire.host });
     const pushed = await image({ layerBytes: [9 * MiB] });

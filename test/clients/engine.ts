@@ -1,12 +1,14 @@
 import { join } from "node:path";
 import { describe, expect } from "vitest";
 import type { RepositoryClient } from "../support/client.ts";
-import type { Reference, Run } from "./client-test.ts";
+import type { Accounts } from "./accounts.ts";
+import type { Carrier } from "./carrier.ts";
+import type { Login, Reference, Run } from "./client-test.ts";
 import { diffIdOf, image, imagesSharingALayer, multiArchitecture, writeDockerArchive } from "./image.ts";
 import type { Image } from "./image.ts";
 import { pushGraph } from "./push.ts";
 import { readBlob, readManifest } from "./stored.ts";
-import { mountedDigests } from "./wire.ts";
+import { mountedDigests, refusedUses, repositoriesOfTokens } from "./wire.ts";
 import type { Wire } from "./wire.ts";
 
 /**
@@ -33,8 +35,10 @@ export interface EngineOptions {
 
 /** The fixtures of a client's test and its engine. */
 interface EngineContext {
+  readonly accounts: Accounts;
   readonly engine: Engine;
   readonly folder: string;
+  readonly login: Login;
   readonly run: Run;
   readonly reference: Reference;
   readonly repository: RepositoryClient;
@@ -135,8 +139,56 @@ export function enginePromises(test: DeclareTest, { name, largeLayerBytes }: Eng
       await expectLayers(copy, "v1", pushed);
       const { layers } = await readManifest(copy, "v1");
       expect(mountedDigests(wire)).toEqual(expect.arrayContaining(layers.map(({ digest }) => digest)));
+      expect(repositoriesOfTokens(wire)).toContainEqual(expect.arrayContaining([repository.name, copy.name]));
+    });
+
+    test("copy: layers of a repository that it may not pull are sent, not mounted", async ({
+      accounts,
+      engine,
+      folder,
+      login,
+      reference,
+      repository,
+      wire,
+    }) => {
+      const { host } = wire;
+      const pushed = await image();
+      await load(engine, folder, pushed, reference("v1", { host }));
+      await engine.push(reference("v1", { host }));
+      await engine.remove(reference("v1", { host }));
+      await engine.pull(reference("v1", { host }));
+      const copy = repository.registry.repository(`${repository.name}-copy`);
+      const { credentials } = await accounts.robot(`${copy.name}:pull,push`);
+      await login(host, credentials);
+      await engine.tag(reference("v1", { host }), reference("v1", { host, name: copy.name }));
+      await engine.push(reference("v1", { host, name: copy.name }));
+      await expectLayers(copy, "v1", pushed);
+      expect(refusedUses(wire, repository.name)).not.toEqual([]);
+      expect(mountedDigests(wire)).toEqual([]);
     });
   });
+}
+
+/** How an engine's commands carry an image to a registry and back. */
+export function engineCarrier(engine: Engine, folder: string): Carrier {
+  const put = image();
+  return {
+    async put(repository) {
+      await pushGraph(repository, await put, "v1");
+    },
+    async push(host, name) {
+      const reference = `${host}/${name}:v2`;
+      const pushed = await image();
+      await load(engine, folder, pushed, reference);
+      await engine.push(reference);
+      return (repository) => expectLayers(repository, "v2", pushed);
+    },
+    async pull(host, name) {
+      const reference = `${host}/${name}:v1`;
+      await engine.pull(reference);
+      expect(await engine.diffIds(reference)).toEqual(diffIds(await put));
+    },
+  };
 }
 
 async function load(engine: Engine, folder: string, loaded: Image, reference: string): Promise<void> {

@@ -1,38 +1,113 @@
+import { randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
+import { imageManifest, utf8 } from "../support/client.ts";
+import type { RepositoryClient } from "../support/client.ts";
+import { accessPromises } from "./carrier.ts";
+import type { Carrier } from "./carrier.ts";
 import { clientTest } from "./client-test.ts";
-import type { Run } from "./client-test.ts";
+import type { Login, Logout, Run } from "./client-test.ts";
 import { program } from "./requirement.ts";
 import { expectSameBytes, readBlob, readManifest, readTags } from "./stored.ts";
 
 /** Packages a chart of one config map. @returns the name of the archive, in the test's folder */
-async function packageChart(helm: string, run: Run, folder: string, version: string): Promise<string> {
+async function packageChart(
+  helm: string,
+  run: Run,
+  folder: string,
+  version: string,
+  name: string = "hello",
+): Promise<string> {
   const chart = join(folder, "chart");
   await mkdir(join(chart, "templates"), { recursive: true });
-  const metadata = `apiVersion: v2\nname: hello\nversion: ${version}\ndescription: A chart\n`;
+  const metadata = `apiVersion: v2\nname: ${name}\nversion: ${version}\ndescription: A chart\n`;
   await writeFile(join(chart, "Chart.yaml"), metadata);
   await writeFile(join(chart, "values.yaml"), "greeting: hello\n");
   const template = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: hello\ndata:\n  text: {{ .Values.greeting }}\n";
   await writeFile(join(chart, "templates", "config-map.yaml"), template);
   await run(helm, ["package", "chart"]);
-  return `hello-${version}.tgz`;
+  return `${name}-${version}.tgz`;
 }
 
+/** Stores a chart without helm. */
+async function putChart(repository: RepositoryClient, archive: Uint8Array, version: string): Promise<void> {
+  const name = repository.name.slice(repository.name.lastIndexOf("/") + 1);
+  const config = await repository.pushBlob(utf8(JSON.stringify({ apiVersion: "v2", name, version })), {
+    mediaType: configType,
+  });
+  const chart = await repository.pushBlob(new Uint8Array(archive), { mediaType: chartType });
+  const manifest = { schemaVersion: 2, mediaType: imageManifest, config, layers: [chart] };
+  await repository.pushManifest(manifest, { reference: version });
+}
+
+/** helm makes the last part of a repository's name of the chart's. */
+function parentAndChart(name: string): [parent: string, chart: string] {
+  const at = name.lastIndexOf("/");
+  return [name.slice(0, at), name.slice(at + 1)];
+}
+
+const configType = "application/vnd.cncf.helm.config.v1+json";
+const chartType = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+
 // Both majors are in use; they differ in the library with which they push.
-for (const [name, helm] of Object.entries({ "helm 3": "helm", "helm 4": "helm4" })) {
-  const test = clientTest(program(helm)).extend("charts", ({ target, repository }) => {
-    return `oci://${target.host}/${repository.name}`;
+for (const [client, helm] of Object.entries({ "helm 3": "helm", "helm 4": "helm4" })) {
+  const test = clientTest(program(helm))
+    .extend("charts", ({ target, repository }) => `oci://${target.host}/${repository.name}`)
+    .extend("login", ({ run }): Login => {
+      return async (host, { user, password }) => {
+        const login = ["registry", "login", "--plain-http", "--username", user, "--password-stdin", host];
+        await run(helm, login, { input: password });
+      };
+    })
+    .extend("logout", ({ run }): Logout => {
+      return async (host) => {
+        await run(helm, ["registry", "logout", host]);
+      };
+    })
+    .extend("carrier", ({ folder, run }): Carrier => {
+      return {
+        async put(repository) {
+          const [, chart] = parentAndChart(repository.name);
+          const archive = await packageChart(helm, run, folder, "1.0.0", chart);
+          await putChart(repository, await readFile(join(folder, archive)), "1.0.0");
+        },
+        async push(host, name) {
+          const [parent, chart] = parentAndChart(name);
+          const archive = await packageChart(helm, run, folder, "2.0.0", chart);
+          await run(helm, ["push", "--plain-http", archive, `oci://${host}/${parent}`]);
+          return async (repository) => {
+            const [layer] = (await readManifest(repository, "2.0.0")).layers;
+            expectSameBytes(await readBlob(repository, layer?.digest ?? ""), await readFile(join(folder, archive)));
+          };
+        },
+        async pull(host, name) {
+          const destination = join(folder, randomUUID());
+          await mkdir(destination);
+          const version = ["--version", "1.0.0", "--destination", destination];
+          await run(helm, ["pull", "--plain-http", `oci://${host}/${name}`, ...version]);
+          const archive = `${parentAndChart(name)[1]}-1.0.0.tgz`;
+          expectSameBytes(await readFile(join(destination, archive)), await readFile(join(folder, archive)));
+        },
+      };
+    });
+
+  accessPromises(test, {
+    name: client,
+    loginAsks: true,
+    takesIdentityTokens: true,
+    tokensBy: "GET",
+    renewsTokenAt: { method: "PUT", path: /manifests/ },
   });
 
-  describe(name, () => {
+  describe(client, () => {
     test("push: a chart", async ({ charts, folder, run, registry, repository }) => {
       const archive = await packageChart(helm, run, folder, "1.2.3");
       await run(helm, ["push", "--plain-http", archive, charts]);
       const chart = registry.repository(`${repository.name}/hello`);
       const { config, layers, annotations } = await readManifest(chart, "1.2.3");
-      expect(config?.mediaType).toBe("application/vnd.cncf.helm.config.v1+json");
-      expect(layers.map(({ mediaType }) => mediaType)).toEqual(["application/vnd.cncf.helm.chart.content.v1.tar+gzip"]);
+      expect(config?.mediaType).toBe(configType);
+      expect(layers.map(({ mediaType }) => mediaType)).toEqual([chartType]);
       expect(annotations).toMatchObject({ "org.opencontainers.image.version": "1.2.3" });
       expectSameBytes(await readBlob(chart, layers[0]?.digest ?? ""), await readFile(join(folder, archive)));
     });

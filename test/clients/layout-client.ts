@@ -1,11 +1,15 @@
+import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
+import { accessPromises, refusal } from "./carrier.ts";
+import type { Carrier } from "./carrier.ts";
 import type { ClientTest, Reference, Run } from "./client-test.ts";
 import { image, imagesSharingALayer, multiArchitecture, writeLayout } from "./image.ts";
 import type { Graph } from "./image.ts";
 import { pushGraph, pushManyTags } from "./push.ts";
-import { expectLayout, expectStored, hasManifest, readTags } from "./stored.ts";
-import { mountedDigests } from "./wire.ts";
+import { expectLayout, expectStored, hasBlob, hasManifest, readTags } from "./stored.ts";
+import { mountedDigests, repositoriesOfTokens } from "./wire.ts";
+import type { Asked } from "./wire.ts";
 
 /** What a promise gives to a client's commands. */
 export interface ClientContext {
@@ -19,8 +23,6 @@ export interface ClientContext {
  */
 export interface LayoutClient {
   readonly name: string;
-  /** Run before any other, once for each registry host that a test uses. */
-  configure?(context: ClientContext, host: string): Promise<void>;
   push(context: ClientContext, folder: string, graph: Graph, reference: string): Promise<void>;
   pull(context: ClientContext, reference: string, graph: Graph, folder: string): Promise<void>;
   /** The digest of what a tag names. */
@@ -34,17 +36,42 @@ export interface LayoutClient {
   readonly deleteTag?: (context: ClientContext, reference: string) => Promise<void>;
   /** Whether a copy within a registry mounts blobs instead of sending them. */
   readonly mounts: boolean;
+  /** Whether its login asks the registry; some only note what they are told. */
+  readonly loginAsks: boolean;
+  /** As of `CarrierOptions`. */
+  readonly renewsTokenAt: Asked | null;
 }
 
 /** What users of any such client do, a test each. */
 export function layoutClientPromises(test: ClientTest, client: LayoutClient): void {
   const { deleteTag } = client;
+  const carrying = test.extend("carrier", ({ folder, run, reference }): Carrier => {
+    const put = image();
+    return {
+      async put(repository) {
+        await pushGraph(repository, await put, "v1");
+      },
+      async push(host, name) {
+        const [pushed, layout] = [await image(), randomUUID()];
+        await writeLayout(join(folder, layout), pushed);
+        await client.push({ run, reference }, layout, pushed, reference("v2", { host, name }));
+        return (repository) => expectStored(repository, "v2", pushed);
+      },
+      async pull(host, name) {
+        const layout = randomUUID();
+        await client.pull({ run, reference }, reference("v1", { host, name }), await put, layout);
+        await expectLayout(join(folder, layout), await put);
+      },
+      async remove(host, name) {
+        const { digest } = (await put).descriptor;
+        await client.deleteManifest({ run, reference }, reference(digest, { host, name }));
+      },
+    };
+  });
+
+  accessPromises(carrying, { ...client, takesIdentityTokens: true, tokensBy: "GET" });
 
   describe(client.name, () => {
-    test.beforeEach(async ({ run, reference, target }) => {
-      await client.configure?.({ run, reference }, target.host);
-    });
-
     test("push: an image is stored byte for byte", async ({ folder, run, reference, repository }) => {
       const pushed = await image();
       await writeLayout(join(folder, "layout"), pushed);
@@ -128,13 +155,13 @@ export function layoutClientPromises(test: ClientTest, client: LayoutClient): vo
       const pushed = await image();
       await pushGraph(repository, pushed, "v1");
       const copy = registry.repository(`${repository.name}-copy`);
-      await client.configure?.({ run, reference }, wire.host);
       const { host } = wire;
       await client.copy({ run, reference }, reference("v1", { host }), reference("v1", { host, name: copy.name }));
       await expectStored(copy, "v1", pushed);
       if (client.mounts) {
         const layers = pushed.layers.map(({ descriptor }) => descriptor.digest);
         expect(mountedDigests(wire)).toEqual(expect.arrayContaining(layers));
+        expect(repositoriesOfTokens(wire)).toContainEqual(expect.arrayContaining([repository.name, copy.name]));
       }
     });
 
@@ -144,6 +171,31 @@ export function layoutClientPromises(test: ClientTest, client: LayoutClient): vo
       const copy = registry.repository(`${repository.name}-copy`);
       await client.copy({ run, reference }, reference("v1"), reference("v1", { name: copy.name }));
       await expectStored(copy, "v1", pushed);
+    });
+
+    test("copy: nothing of a repository that it may not pull", async ({
+      accounts,
+      login,
+      run,
+      reference,
+      registry,
+      repository,
+      strangerWire,
+    }) => {
+      const { host } = strangerWire;
+      const hidden = await image();
+      await pushGraph(repository, hidden, "v1");
+      const copy = registry.repository(`${repository.name}-copy`);
+      await login(host, (await accounts.robot(`${copy.name}:pull,push`)).credentials);
+      const copying = client.copy(
+        { run, reference },
+        reference("v1", { host }),
+        reference("v1", { host, name: copy.name }),
+      );
+      await expect(copying).rejects.toThrow(refusal);
+      expect(mountedDigests(strangerWire)).toEqual([]);
+      expect(await readTags(copy)).toEqual([]);
+      for (const { descriptor } of hidden.blobs) expect(await hasBlob(copy, descriptor.digest)).toBe(false);
     });
 
     test("delete: a manifest goes with all its tags", async ({ run, reference, repository }) => {

@@ -1,14 +1,56 @@
 import { describe, expect } from "vitest";
 import { z } from "zod";
+import { accessPromises } from "./carrier.ts";
+import type { Carrier } from "./carrier.ts";
 import { clientTest } from "./client-test.ts";
+import type { Login, Logout } from "./client-test.ts";
 import { image } from "./image.ts";
 import { pushGraph, pushReferrer } from "./push.ts";
 import { libraries, librariesProgram } from "./requirement.ts";
 import { descriptor, readManifest, readReferrers } from "./stored.ts";
 
 const signatureType = "application/vnd.cncf.notary.signature";
-const test = clientTest(libraries).extend("notation", ({ run }) => {
-  return async (...args: string[]) => (await run(librariesProgram, ["notation", ...args])).stdout;
+const test = clientTest(libraries)
+  .extend("notation", ({ run }) => {
+    return async (...args: string[]) => (await run(librariesProgram, ["notation", ...args])).stdout;
+  })
+  // It leaves logins to oras-go.
+  .extend("login", ({ run }): Login => {
+    return async (host, { user, password }) => {
+      await run(librariesProgram, ["oras", "login", "-username", user, host], { input: password });
+    };
+  })
+  .extend("logout", ({ run }): Logout => {
+    return async (host) => {
+      await run(librariesProgram, ["oras", "logout", host]);
+    };
+  })
+  .extend("carrier", ({ notation }): Carrier => {
+    const put = image();
+    return {
+      async put(repository) {
+        await pushGraph(repository, await put, "v1");
+      },
+      async push(host, name) {
+        await notation("key", "carried");
+        const { digest } = (await put).descriptor;
+        await notation("sign", "-key", "carried", `${host}/${name}@${digest}`);
+        return async (repository) => {
+          expect(await readReferrers(repository, digest, signatureType)).not.toEqual([]);
+        };
+      },
+      async pull(host, name) {
+        await notation("list", `${host}/${name}:v1`);
+      },
+    };
+  });
+
+accessPromises(test, {
+  name: "notation-go",
+  loginAsks: true,
+  takesIdentityTokens: true,
+  tokensBy: "GET",
+  renewsTokenAt: { method: "PUT", path: /manifests/ },
 });
 
 describe("notation-go", () => {

@@ -4,7 +4,7 @@ import { describe, expect } from "vitest";
 import { z } from "zod";
 import { utf8 } from "../support/client.ts";
 import { clientTest } from "./client-test.ts";
-import type { Run } from "./client-test.ts";
+import type { Login, Logout, Run } from "./client-test.ts";
 import { image, MiB, writeLayout } from "./image.ts";
 import { layoutClientPromises } from "./layout-client.ts";
 import { pushGraph, pushReferrer } from "./push.ts";
@@ -20,7 +20,7 @@ import {
   readReferrers,
 } from "./stored.ts";
 import type { StoredDescriptor } from "./stored.ts";
-import { requests } from "./wire.ts";
+import { mountedDigests, refusedUses, requests } from "./wire.ts";
 
 async function oras(run: Run, ...args: string[]): Promise<string> {
   return (await run(librariesProgram, ["oras", ...args])).stdout;
@@ -34,13 +34,25 @@ function digestsOf(descriptors: readonly { readonly digest: string }[]): string[
   return descriptors.map(({ digest }) => digest).toSorted();
 }
 
-const test = clientTest(libraries);
+const test = clientTest(libraries)
+  .extend("login", ({ run }): Login => {
+    return async (host, { user, password }) => {
+      await run(librariesProgram, ["oras", "login", "-username", user, host], { input: password });
+    };
+  })
+  .extend("logout", ({ run }): Logout => {
+    return async (host) => {
+      await run(librariesProgram, ["oras", "logout", host]);
+    };
+  });
 const sbom = "application/spdx+json";
 const scan = "application/vnd.example.scan";
 
 layoutClientPromises(test, {
   name: "oras-go",
   mounts: true,
+  loginAsks: true,
+  renewsTokenAt: { method: "PUT", path: /manifests/ },
   async push({ run }, folder, _graph, reference) {
     await oras(run, "copy", `oci:${folder}:latest`, reference);
   },
@@ -161,6 +173,29 @@ describe("oras-go", () => {
     await expectStored(copy, "v1", subject);
     const found = await discover(run, "-recursive", reference("v1", { name: copy.name }));
     expect(found.map(({ digest }) => digest)).toEqual([first.digest, second.digest]);
+  });
+
+  test("copy: layers of a repository that it may not pull are sent, not mounted", async ({
+    accounts,
+    folder,
+    login,
+    run,
+    reference,
+    registry,
+    repository,
+    wire,
+  }) => {
+    const { host } = wire;
+    const pushed = await image();
+    await pushGraph(repository, pushed, "v1");
+    await writeLayout(join(folder, "layout"), pushed);
+    const copy = registry.repository(`${repository.name}-copy`);
+    await login(host, (await accounts.robot(`${copy.name}:pull,push`)).credentials);
+    const target = reference("v1", { host, name: copy.name });
+    await oras(run, "copy", "-mount-from", repository.name, "oci:layout:latest", target);
+    await expectStored(copy, "v1", pushed);
+    expect(refusedUses(wire, repository.name)).not.toEqual([]);
+    expect(mountedDigests(wire)).toEqual([]);
   });
 
   test("list: repositories, a few at a time", async ({ run, target, registry, repository }) => {

@@ -6,8 +6,30 @@ usage: oras_python.py COMMAND JSON, where the JSON holds the command's arguments
 import json
 import sys
 
+import oras.auth.utils
 import oras.client
+import oras.decorator
 import oras.oci
+
+# Whatever is refused, it asks six times, and waits two minutes in all between.
+oras.decorator.time.sleep = lambda seconds: None
+
+
+def open_client(reference):
+    """Whom the client comes as: with a login, it has to say so with each request. With its tokens, which are its
+    default, it can't push to a registry that gives tokens for what was asked: it goes on with the first it was given,
+    which is for a pull."""
+    host = reference.partition("/")[0]
+    if host not in oras.auth.utils.load_configs()["auths"]:
+        return oras.client.OrasClient(insecure=True)
+    client = oras.client.OrasClient(insecure=True, auth_backend="basic")
+    # Some of its methods read the file with the logins, some do not.
+    client.auth.load_configs(client.get_container(f"{host}/any"))
+    return client
+
+
+def login(client, host, user, password):
+    return client.login(hostname=host, username=user, password=password)
 
 
 def push(client, reference, files, annotations=None, subject=None, chunk_size=None):
@@ -39,9 +61,11 @@ def manifest(client, reference):
     return client.get_manifest(reference)
 
 
-COMMANDS = {each.__name__: each for each in (push, pull, tags, delete, manifest)}
+COMMANDS = {each.__name__: each for each in (login, push, pull, tags, delete, manifest)}
 
 if __name__ == "__main__":
-    _, command, arguments = sys.argv
-    result = COMMANDS[command](oras.client.OrasClient(insecure=True), **json.loads(arguments))
+    _, command, text = sys.argv
+    arguments = json.loads(text)
+    client = open_client(arguments.get("reference") or arguments.get("repository") or arguments["host"])
+    result = COMMANDS[command](client, **arguments)
     print(json.dumps(result))

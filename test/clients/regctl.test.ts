@@ -2,17 +2,33 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect } from "vitest";
 import { clientTest } from "./client-test.ts";
+import type { Connect, Login, Logout, Run } from "./client-test.ts";
 import { image, MiB, writeLayout } from "./image.ts";
 import { layoutClientPromises } from "./layout-client.ts";
-import type { ClientContext } from "./layout-client.ts";
 import { pushGraph } from "./push.ts";
 import { program } from "./requirement.ts";
 import { expectLayout, expectStored, hasBlob, readBlob, readManifest, readReferrers } from "./stored.ts";
 import { requests } from "./wire.ts";
 
-const test = clientTest(program("regctl"));
+const test = clientTest(program("regctl"))
+  .extend(
+    "connect",
+    ({ run }): Connect =>
+      (host) =>
+        configure(run, host),
+  )
+  .extend("login", ({ run }): Login => {
+    return async (host, { user, password }) => {
+      await run("regctl", ["registry", "login", host, "--user", user, "--pass-stdin"], { input: password });
+    };
+  })
+  .extend("logout", ({ run }): Logout => {
+    return async (host) => {
+      await run("regctl", ["registry", "logout", host]);
+    };
+  });
 
-async function configure({ run }: Pick<ClientContext, "run">, host: string, ...options: string[]): Promise<void> {
+async function configure(run: Run, host: string, ...options: string[]): Promise<void> {
   await run("regctl", ["registry", "set", host, "--tls", "disabled", "--skip-check", ...options]);
 }
 
@@ -22,7 +38,8 @@ const chunked = ["--blob-chunk", String(MiB), "--blob-max", "1"];
 layoutClientPromises(test, {
   name: "regctl",
   mounts: true,
-  configure,
+  loginAsks: true,
+  renewsTokenAt: null,
   async push({ run }, folder, _graph, reference) {
     await run("regctl", ["image", "copy", `ocidir://${folder}:latest`, reference]);
   },
@@ -50,10 +67,6 @@ layoutClientPromises(test, {
 });
 
 describe("regctl", () => {
-  test.beforeEach(async ({ run, target }) => {
-    await configure({ run }, target.host);
-  });
-
   test("push: what is accepted but unwise is shown as a warning", async ({ run, reference, repository }) => {
     const pushed = await image();
     await pushGraph(repository, pushed, "v1");
@@ -67,7 +80,7 @@ describe("regctl", () => {
   test("chunks: layers in chunks of 1 MiB", async ({ folder, run, reference, repository, wire }) => {
     const pushed = await image({ layerBytes: [4.5 * MiB, 20 * MiB, 100] });
     await writeLayout(join(folder, "layout"), pushed);
-    await configure({ run }, wire.host, ...chunked);
+    await configure(run, wire.host, ...chunked);
     await run("regctl", ["image", "copy", "ocidir://layout:latest", reference("v1", { host: wire.host })]);
     expect(requests(wire, "PATCH", /./).length).toBeGreaterThan(3);
     await expectStored(repository, "v1", pushed);
@@ -76,7 +89,7 @@ describe("regctl", () => {
   test("chunks: a broken connection is resumed", async ({ folder, run, reference, repository, wire }) => {
     const pushed = await image({ layerBytes: [20 * MiB] });
     await writeLayout(join(folder, "layout"), pushed);
-    await configure({ run }, wire.host, ...chunked);
+    await configure(run, wire.host, ...chunked);
     wire.breakOnce({ method: "PATCH", path: /uploads/, afterBytes: 300_000 });
     await run("regctl", ["image", "copy", "ocidir://layout:latest", reference("v1", { host: wire.host })]);
     expect(wire.broken).toBe(1);
@@ -97,7 +110,7 @@ describe("regctl", () => {
   test("sha512: in chunks of 1 MiB", async ({ folder, run, reference, repository, wire }) => {
     const pushed = await image({ algorithm: "sha512", layerBytes: [9 * MiB] });
     await writeLayout(join(folder, "layout"), pushed);
-    await configure({ run }, wire.host, ...chunked);
+    await configure(run, wire.host, ...chunked);
     await run("regctl", ["image", "copy", "ocidir://layout:latest", reference("v1", { host: wire.host })]);
     expect(requests(wire, "PATCH", /./).length).toBeGreaterThan(1);
     await expectStored(repository, "v1", pushed);

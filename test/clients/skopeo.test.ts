@@ -3,14 +3,26 @@ import { join } from "node:path";
 import { describe, expect } from "vitest";
 import { z } from "zod";
 import { clientTest } from "./client-test.ts";
+import type { Login, Logout } from "./client-test.ts";
 import { diffIdOf, image, MiB, writeDockerArchive, writeLayout } from "./image.ts";
 import { layoutClientPromises } from "./layout-client.ts";
 import { pushGraph } from "./push.ts";
 import { program } from "./requirement.ts";
 import { expectStored, readBlob, readManifest, readTags } from "./stored.ts";
-import { mountedDigests, requests } from "./wire.ts";
+import { mountedDigests, refusedUses, repositoriesOfTokens, requests } from "./wire.ts";
 
-const test = clientTest(program("skopeo"));
+const test = clientTest(program("skopeo"))
+  .extend("login", ({ run }): Login => {
+    return async (host, { user, password }) => {
+      const as = ["--username", user, "--password-stdin"];
+      await run("skopeo", ["login", "--tls-verify=false", ...as, host], { input: password });
+    };
+  })
+  .extend("logout", ({ run }): Logout => {
+    return async (host) => {
+      await run("skopeo", ["logout", host]);
+    };
+  });
 /** Plain http on either side, and no policy file of the machine's own. */
 const insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"];
 const skopeo = (...args: string[]): string[] => ["--insecure-policy", ...args];
@@ -19,6 +31,8 @@ layoutClientPromises(test, {
   name: "skopeo",
   // It mounts what it remembers from an earlier copy: a test of its own, below.
   mounts: false,
+  loginAsks: true,
+  renewsTokenAt: null,
   async push({ run }, folder, _graph, reference) {
     await run("skopeo", skopeo("copy", ...insecure, "--all", `oci:${folder}:latest`, `docker://${reference}`));
   },
@@ -90,7 +104,30 @@ describe("skopeo", () => {
     await run("skopeo", skopeo("copy", ...insecure, source, `docker://${reference("v1", { host, name: copy.name })}`));
     const layers = pushed.layers.map(({ descriptor }) => descriptor.digest);
     expect(mountedDigests(wire)).toEqual(expect.arrayContaining(layers));
+    expect(repositoriesOfTokens(wire)).toContainEqual(expect.arrayContaining([repository.name, copy.name]));
     await expectStored(copy, "v1", pushed);
+  });
+
+  test("copy: layers of a repository that it may not pull are sent, not mounted", async ({
+    accounts,
+    login,
+    run,
+    reference,
+    registry,
+    repository,
+    wire,
+  }) => {
+    const { host } = wire;
+    const pushed = await image();
+    await pushGraph(repository, pushed, "v1");
+    await run("skopeo", skopeo("copy", ...insecure, `docker://${reference("v1", { host })}`, "oci:pulled:latest"));
+    const copy = registry.repository(`${repository.name}-copy`);
+    await login(host, (await accounts.robot(`${copy.name}:pull,push`)).credentials);
+    const target = `docker://${reference("v1", { host, name: copy.name })}`;
+    await run("skopeo", skopeo("copy", ...insecure, "oci:pulled:latest", target));
+    await expectStored(copy, "v1", pushed);
+    expect(refusedUses(wire, repository.name)).not.toEqual([]);
+    expect(mountedDigests(wire)).toEqual([]);
   });
 
   test("copy: all tags of a repository, synchronised to a folder and back", async ({

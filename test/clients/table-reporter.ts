@@ -8,12 +8,21 @@ interface Cell {
   readonly skipped: Set<string>;
 }
 
+/** What a client was seen to do. */
+interface Row {
+  readonly cells: Map<string, Cell>;
+  /** Tests in which it came as a user with an access token, by its own login, in all that it did. */
+  asMember: number;
+  tests: number;
+}
+
 /** The columns that most clients share, in the order of a user's day; others come after them. */
 const commonActions = ["push", "pull", "list", "tag", "copy", "delete", "attach", "discover", "sign", "verify"];
 
 /**
- * Prints at the end of a run what every client was seen to do: a line for each client, a column for each action. A
- * test's client is the suite around it, its action what its title says before the colon.
+ * Prints at the end of a run what every client was seen to do: a line for each client, a column for each action, and one
+ * that counts the tests that ran logged in. A test's client is the suite around it, its action what its title says
+ * before the colon.
  */
 export default class ClientTableReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
@@ -23,22 +32,24 @@ export default class ClientTableReporter implements Reporter {
 }
 
 function describeRun(tests: readonly TestCase[]): string {
-  const table = new Map<string, Map<string, Cell>>();
+  const table = new Map<string, Row>();
   const actions = new Set<string>();
   for (const test of tests) {
     const [client, action] = [clientOf(test), actionOf(test)];
     actions.add(action);
-    const row = table.get(client) ?? new Map<string, Cell>();
+    const row = table.get(client) ?? { cells: new Map<string, Cell>(), asMember: 0, tests: 0 };
     table.set(client, row);
-    const cell = row.get(action) ?? { passed: 0, failed: 0, skipped: new Set() };
-    row.set(action, cell);
+    const cell = row.cells.get(action) ?? { passed: 0, failed: 0, skipped: new Set() };
+    row.cells.set(action, cell);
     count(cell, test);
+    row.tests += 1;
+    if (ranAsMember(test)) row.asMember += 1;
   }
   const known = commonActions.filter((action) => actions.has(action));
   const columns = [...known, ...[...actions].filter((action) => !commonActions.includes(action)).toSorted()];
-  const lines = [["client", ...columns]];
+  const lines = [["client", "logged in", ...columns]];
   for (const [client, row] of [...table].toSorted(([one], [other]) => one.localeCompare(other)))
-    lines.push([client, ...columns.map((action) => describeCell(row.get(action)))]);
+    lines.push([client, describeLogins(row), ...columns.map((action) => describeCell(row.cells.get(action)))]);
   return [layOut(lines), ...reasons(table), closingLine(tests)].join("\n");
 }
 
@@ -55,16 +66,28 @@ function describeCell(cell: Cell | undefined): string {
   return cell.passed > 0 ? `passed ${String(cell.passed)}` : "skipped";
 }
 
-function reasons(table: ReadonlyMap<string, ReadonlyMap<string, Cell>>): string[] {
-  return [...table].flatMap(([client, row]) => {
-    const named = new Set([...row.values()].flatMap(({ skipped }) => [...skipped]));
+function ranAsMember(test: TestCase): boolean {
+  return test.result().state !== "skipped" && test.meta().asMember === true;
+}
+
+function describeLogins({ asMember, tests }: Row): string {
+  return asMember === 0 ? "-" : `${String(asMember)} of ${String(tests)}`;
+}
+
+function reasons(table: ReadonlyMap<string, Row>): string[] {
+  return [...table].flatMap(([client, { cells }]) => {
+    const named = new Set([...cells.values()].flatMap(({ skipped }) => [...skipped]));
     return [...named].map((reason) => `skipped: ${client}: ${reason}`);
   });
 }
 
 function closingLine(tests: readonly TestCase[]): string {
   const of = (state: string): string => String(tests.filter((test) => test.result().state === state).length);
-  return `clients: ${of("passed")} passed, ${of("failed")} failed, ${of("skipped")} skipped`;
+  const asMember = String(tests.filter(ranAsMember).length);
+  return [
+    `clients: ${of("passed")} passed, ${of("failed")} failed, ${of("skipped")} skipped`,
+    `${asMember} ran logged in as a user with an access token; the others name in their titles who comes, or are no client's`,
+  ].join("\n");
 }
 
 /** Columns as wide as their widest cell. */

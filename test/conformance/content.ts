@@ -15,6 +15,9 @@ export const emptyJson = "application/vnd.oci.empty.v1+json";
 /** The repositories that the registry under test lets sparse manifests into: its ALLOW_SPARSE is `conformance-sparse/**`. */
 export const sparseRepositories = "conformance-sparse";
 
+/** Those that anybody may pull: its ANONYMOUS_PULL is `conformance-public/**`. */
+export const publicRepositories = "conformance-public";
+
 const GET_RANDOM_VALUES_MAX = 65_536;
 
 /** Bytes that nobody has pushed before. */

@@ -1,5 +1,7 @@
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { inject } from "vitest";
+import type { Provided } from "./provided.ts";
 import { type Bytes, utf8 } from "../support/client.ts";
 
 /**
@@ -11,7 +13,7 @@ export interface RawRequest {
   readonly method: string;
   /** Sent as it stands: neither encoded nor normalised. */
   readonly target: string;
-  /** `Host` and `Connection: close` are added; nothing else is. */
+  /** `Host`, `Connection: close` and the administrator's `Authorization` are added; nothing else is. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Bytes;
   /** `length` (the default) sends Content-Length; `chunked` sends Transfer-Encoding; `none` leaves both to `headers`. */
@@ -89,7 +91,13 @@ export class RawConnection {
 
   /** The request line and headers. */
   head(method: string, target: string, headers: Readonly<Record<string, string>>): Bytes {
-    const lines = Object.entries({ Host: this.#host, Connection: "close", ...headers });
+    const authorization: Provided["registryAuthorization"] = inject("registryAuthorization");
+    const lines = Object.entries({
+      Host: this.#host,
+      Connection: "close",
+      ...(authorization === null ? {} : { Authorization: authorization }),
+      ...headers,
+    });
     return new Uint8Array(
       Buffer.from(
         `${method} ${target} HTTP/1.1\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`,

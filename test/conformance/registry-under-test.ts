@@ -1,9 +1,10 @@
 import { inject } from "vitest";
-import { RegistryClient, type RepositoryClient } from "../support/client.ts";
+import { type Fetch, RegistryClient, type RepositoryClient } from "../support/client.ts";
 
-/** The registry that global-setup.ts found. */
-export function registryUnderTest(): RegistryClient {
-  return new RegistryClient(inject("registryUrl"), (url, init) => fetch(url, { redirect: "follow", ...init }));
+/** The registry that global-setup.ts found, as its administrator. */
+export function registryUnderTest(redirect: "follow" | "manual" = "follow"): RegistryClient {
+  const send: Fetch = (url, init) => fetch(url, { ...init, redirect });
+  return new RegistryClient(inject("registryUrl"), send, inject("registryAuthorization"));
 }
 
 /** A repository that no other test knows, so that tests need no order and may run at once. */

@@ -8,6 +8,7 @@ import { readProject } from "../../scripts/project.ts";
 import { utf8 } from "../support/client.ts";
 import { projectRoot } from "../support/registry.ts";
 import { repositoryOf, runWrangler, startTest } from "./start-test.ts";
+import { testSecrets } from "../support/credentials.ts";
 
 describe("the bundle of wrangler deploy", () => {
   // `npm start` bundles without wrangler's own steps (polyfills, defines, rules for modules): this is what is deployed.
@@ -19,7 +20,12 @@ describe("the bundle of wrangler deploy", () => {
     const project = readProject(path.join(projectRoot, "wrangler.toml"), {});
     const persistPath = path.join(stateDir, "v3");
     await applyMigrations(project, persistPath);
-    const miniflare = openMiniflare(project, await readBundle(outdir), { persistPath, host: "127.0.0.1", port: 0 });
+    const miniflare = openMiniflare(
+      project,
+      await readBundle(outdir),
+      { persistPath, host: "127.0.0.1", port: 0 },
+      testSecrets,
+    );
     try {
       const repository = repositoryOf({ url: (await miniflare.ready).origin });
       const config = await repository.pushBlob(utf8("{}"), { mediaType: "application/vnd.oci.empty.v1+json" });

@@ -6,6 +6,7 @@ import { readProject } from "../../scripts/project.ts";
 import { expectStatus, utf8 } from "../support/client.ts";
 import { projectRoot } from "../support/registry.ts";
 import { repositoryOf, startTest } from "./start-test.ts";
+import { testSecrets } from "../support/credentials.ts";
 
 // Real time: the cron of wrangler.toml is due each minute, and a blob goes in the second pass after its last use.
 startTest(
@@ -46,7 +47,7 @@ async function listBucket(stateDir: string): Promise<string[]> {
     path: path.join(stateDir, "inert.js"),
     contents: "export default {}; export class UploadSession {}",
   };
-  const miniflare = openMiniflare(project, { root: stateDir, modules: [inert] }, place);
+  const miniflare = openMiniflare(project, { root: stateDir, modules: [inert] }, place, testSecrets);
   try {
     const bucket = await miniflare.getR2Bucket("BLOBS");
     return (await bucket.list()).objects.map((object) => object.key);

@@ -13,38 +13,47 @@ const verbs = /(?!)/;
 const layers: readonly RegExp[] = [
   /^index$/,
   /^app$/,
-  /^\w+\/routes$|^lifecycle\/schedule$/,
+  /^[\w-]+\/routes$|^lifecycle\/schedule$/,
   verbs,
-  /^\w+\/store$|^blobs\/(keys|garbage)$|^uploads\/upload-id$|^events\//,
-  /^access\/access$/,
+  /^access\/(?!(policy|scope|grants|trust-rule|public-issuers|store)$)/,
+  /^[\w-]+\/store$|^blobs\/(keys|garbage)$|^uploads\/upload-id$|^events\//,
   /^env$|^config$/,
-  /^access\/policy$/,
+  /^users\/user$|^access-tokens\/token$|^trust-rules\/rule$|^audit\/record$/,
+  /^access\/(policy|scope|grants|trust-rule|public-issuers)$/,
   /^http\//,
   /^oci\//,
-  /^limits$/,
+  /^limits$|^sql$|^requester$|^environment$/,
 ];
 
 /** What a folder may know beside itself; `oci` and the files of src itself stand open to all above them. */
 const known: Readonly<Record<string, readonly string[]>> = {
   oci: [],
   http: [],
-  access: ["http"],
+  audit: ["access", "api"],
+  access: ["http", "audit"],
+  token: ["http", "access", "audit"],
+  api: ["http", "access"],
+  users: ["access", "access-tokens", "api", "audit"],
+  "access-tokens": ["access", "users", "api", "audit"],
+  "trust-rules": ["access", "api", "audit"],
   events: [],
-  blobs: ["http", "access", "events"],
-  uploads: ["http", "access", "blobs"],
+  blobs: ["http", "access", "events", "audit"],
+  uploads: ["http", "access", "blobs", "audit"],
   tags: ["http", "access", "events"],
   referrers: ["http", "access"],
   repositories: ["http", "access"],
-  manifests: ["http", "access", "blobs", "tags", "referrers", "repositories", "events"],
-  lifecycle: ["blobs", "uploads", "events"],
+  manifests: ["http", "access", "blobs", "tags", "referrers", "repositories", "events", "audit"],
+  lifecycle: ["blobs", "uploads", "events", "audit"],
 };
 
 /** Who may import a package; `hono` stands for `hono/factory` too. */
 const packages: Readonly<Record<string, RegExp>> = {
-  hono: /^app$|\/routes$|^access\/|^http\//,
+  hono: /^app$|\/routes$|^access\/|^http\/|^api\//,
+  "@hono": /\/routes$|^api\//,
   zod: /./,
   "node:crypto": /./,
   "node:buffer": /./,
+  jose: /^access\//,
   "cloudflare:workers": /^uploads\//,
 };
 

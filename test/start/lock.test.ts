@@ -3,6 +3,7 @@ import path from "node:path";
 import { describe, expect } from "vitest";
 import { z } from "zod";
 import { identify, isRunning, type ProcessIdentity } from "../../scripts/processes.ts";
+import { asAdmin } from "../support/credentials.ts";
 import { commandLine, type Registry } from "../support/registry.ts";
 import { utf8 } from "../support/client.ts";
 import { expectRefusal, repositoryOf, runNode, startTest } from "./start-test.ts";
@@ -110,7 +111,7 @@ async function kill(registry: Registry): Promise<void> {
 /** 0 where nobody answers. */
 async function statusOf(registry: Registry): Promise<number> {
   try {
-    return (await fetch(`${registry.url}/v2/`)).status;
+    return (await fetch(`${registry.url}/v2/`, { headers: { Authorization: asAdmin } })).status;
   } catch {
     return 0;
   }

@@ -57,7 +57,10 @@ describe("npm start", () => {
 
   startTest("names the settings that there are when it does not know one", async ({ stateDir }) => {
     const ended = await runNode(commandLine({ vars: { GC_GRACE: "5" } }, stateDir));
-    expectRefusal(ended, /^moorage: --var: GC_GRACE is not a setting; .*ALLOW_SPARSE, GC_GRACE_SECONDS, .*\n$/);
+    expectRefusal(
+      ended,
+      /^moorage: --var: GC_GRACE is not a setting; .*ADMIN_PASSWORD, ALLOW_SPARSE, .*GC_GRACE_SECONDS, .*\n$/,
+    );
   });
 
   startTest("says in one line that the port is taken", async ({ start, folder }) => {

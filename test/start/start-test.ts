@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { acquireLock } from "../../scripts/lock.ts";
+import { asAdmin } from "../support/credentials.ts";
 import { RegistryClient, type RepositoryClient } from "../support/client.ts";
 import { projectRoot, type Registry, type RegistryOptions, startRegistry } from "../support/registry.ts";
 
@@ -46,7 +47,7 @@ export const startTest = test
 
 /** A repository of the registry, to push to and pull from. */
 export function repositoryOf(registry: Pick<Registry, "url">, name = "start/test"): RepositoryClient {
-  return new RegistryClient(registry.url, fetch).repository(name);
+  return new RegistryClient(registry.url, fetch, asAdmin).repository(name);
 }
 
 /** Runs node to its end, as this project's scripts are run. */

@@ -1,4 +1,5 @@
 import { describe, expect } from "vitest";
+import { asAdmin } from "../support/credentials.ts";
 import { utf8 } from "../support/client.ts";
 import { freePort } from "../support/free-port.ts";
 import { repositoryOf, runWrangler, startTest } from "./start-test.ts";
@@ -55,7 +56,7 @@ function manifestOf(layerDescriptor: object) {
 async function firstAnswer(url: string): Promise<Response> {
   for (;;) {
     try {
-      return await fetch(url);
+      return await fetch(url, { headers: { Authorization: asAdmin } });
     } catch {
       // Nobody tells when a port of another process opens.
       await new Promise((resolve) => setTimeout(resolve, 5));

@@ -74,10 +74,18 @@ export class UnexpectedAnswer extends Error {
 export class RegistryClient {
   readonly baseUrl: string;
   readonly #fetch: Fetch;
+  readonly #authorization: string | null;
 
-  constructor(baseUrl: string, fetchFunction: Fetch) {
+  /** @param authorization the header that goes with every request; null: none */
+  constructor(baseUrl: string, fetchFunction: Fetch, authorization: string | null = null) {
     this.baseUrl = baseUrl.replace(/\/+$/, "");
     this.#fetch = fetchFunction;
+    this.#authorization = authorization;
+  }
+
+  /** The same registry, as somebody else; null: as nobody. */
+  as(authorization: string | null): RegistryClient {
+    return new RegistryClient(this.baseUrl, this.#fetch, authorization);
   }
 
   repository(name: string): RepositoryClient {
@@ -95,7 +103,8 @@ export class RegistryClient {
   }
 
   async request(method: string, target: string, options: RequestOptions = {}): Promise<Response> {
-    const init: RequestInit = { method, headers: { ...options.headers } };
+    const authorization = this.#authorization === null ? {} : { Authorization: this.#authorization };
+    const init: RequestInit = { method, headers: { ...authorization, ...options.headers } };
     if (options.body !== undefined) init.body = options.body;
     return this.#fetch(this.resolve(target, options.query), init);
   }

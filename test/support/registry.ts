@@ -4,10 +4,11 @@ import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { adminPassword } from "./credentials.ts";
 
 export interface RegistryOptions {
-  /** Settings that replace those of wrangler.toml's `[vars]`. */
-  vars?: Record<string, string>;
+  /** Settings that replace those of wrangler.toml's `[vars]`; without an ADMIN_PASSWORD it is the tests'. undefined: not given. */
+  vars?: Record<string, string | undefined>;
   /** A folder of the caller's, kept at stop; without it a temporary one, removed at stop. */
   stateDir?: string;
   /** Without it, any free port. */
@@ -82,7 +83,9 @@ export function commandLine(options: RegistryOptions, stateDir: string): string[
     `--port=${options.port ?? 0}`,
     `--state=${stateDir}`,
     ...(options.config === undefined ? [] : [`--config=${options.config}`]),
-    ...Object.entries(options.vars ?? {}).map(([name, value]) => `--var=${name}=${value}`),
+    ...Object.entries({ ADMIN_PASSWORD: adminPassword, ...options.vars }).flatMap(([name, value]) =>
+      value === undefined ? [] : [`--var=${name}=${value}`],
+    ),
   ];
 }
 

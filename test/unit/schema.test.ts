@@ -19,6 +19,8 @@ async function tables(): Promise<Map<string, readonly Column[]>> {
 describe("the schema of migrations/", () => {
   it("has a table for each noun of the registry", async () => {
     expect([...(await tables()).keys()].toSorted()).toEqual([
+      "access_tokens",
+      "audit",
       "blobs",
       "events",
       "garbage",
@@ -29,7 +31,9 @@ describe("the schema of migrations/", () => {
       "repository_blobs",
       "tag_history",
       "tags",
+      "trust_rules",
       "upload_states",
+      "users",
     ]);
   });
 

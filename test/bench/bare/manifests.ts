@@ -4,6 +4,7 @@ import { parseDigest } from "../../../src/oci/digest.ts";
 import { imageManifest } from "../../../src/oci/media-types.ts";
 import { isTag } from "../../../src/oci/reference.ts";
 import { parseRepositoryName } from "../../../src/oci/repository.ts";
+import { bare } from "./requester.ts";
 import type { BareRequest } from "./worker.ts";
 
 export async function getManifest({ env, reference, repository }: BareRequest): Promise<Response> {
@@ -54,8 +55,7 @@ export async function putManifestRows({ request, env, reference, repository }: B
     },
     tags: isTag(reference) ? [reference] : [],
     sparse: false,
-    actor: "bare",
-    requestId: crypto.randomUUID(),
+    by: bare(),
   });
   return new Response(null, { status: 201 });
 }

@@ -2,6 +2,7 @@ import { newKey } from "../../../src/blobs/keys.ts";
 import { digestHex, parseDigest } from "../../../src/oci/digest.ts";
 import { parseRepositoryName } from "../../../src/oci/repository.ts";
 import { commitUpload } from "../../../src/uploads/commit.ts";
+import { bare } from "./requester.ts";
 import type { BareRequest } from "./worker.ts";
 
 /** The registry's POST stores nothing either: an answer is all there is. */
@@ -14,7 +15,8 @@ export async function putBlob({ request, env, reference, repository }: BareReque
   const digest = parseDigest(new URL(request.url).searchParams.get("digest") ?? "");
   const objectKey = newKey("blobs/", Date.now());
   const { size } = await env.BLOBS.put(objectKey, request.body, { sha256: digestHex(digest) });
-  await commitUpload(env.DB, { repository: parseRepositoryName(repository), digest, size, objectKey }, reference);
+  const blob = { repository: parseRepositoryName(repository), digest, size, objectKey };
+  await commitUpload(env.DB, blob, reference, bare());
   return new Response(null, { status: 201 });
 }
 

@@ -20,6 +20,8 @@ import (
 type command func(ctx context.Context, args []string) error
 
 var commands = map[string]command{
+	"oras login":      orasLogin,
+	"oras logout":     orasLogout,
 	"oras push":       orasPush,
 	"oras attach":     orasAttach,
 	"oras discover":   orasDiscover,

@@ -17,7 +17,64 @@ import (
 	"oras.land/oras-go/v2/content/oci"
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/retry"
 )
+
+// openStore opens the file where docker keeps its logins, as oras does.
+func openStore() (credentials.Store, error) {
+	return credentials.NewStoreFromDocker(credentials.StoreOptions{AllowPlaintextPut: true})
+}
+
+// newClient makes a client that is logged in where its user is.
+func newClient() (*auth.Client, error) {
+	store, err := openStore()
+	if err != nil {
+		return nil, err
+	}
+	return &auth.Client{
+		Client:     retry.DefaultClient,
+		Cache:      auth.NewCache(),
+		Credential: credentials.Credential(store),
+	}, nil
+}
+
+// orasLogin reads the password from standard input.
+func orasLogin(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("login", flag.ContinueOnError)
+	username := flags.String("username", "", "")
+	rest, err := parse(flags, args, 1)
+	if err != nil {
+		return err
+	}
+	password, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
+	host, err := remote.NewRegistry(rest[0])
+	if err != nil {
+		return err
+	}
+	host.PlainHTTP = true
+	store, err := openStore()
+	if err != nil {
+		return err
+	}
+	return credentials.Login(ctx, store, host, auth.Credential{Username: *username, Password: string(password)})
+}
+
+func orasLogout(ctx context.Context, args []string) error {
+	rest, err := parse(flag.NewFlagSet("logout", flag.ContinueOnError), args, 1)
+	if err != nil {
+		return err
+	}
+	store, err := openStore()
+	if err != nil {
+		return err
+	}
+	return credentials.Logout(ctx, store, rest[0])
+}
 
 // openRepository opens `host/name`, with or without a tag or digest, over plain http.
 func openRepository(reference string) (*remote.Repository, error) {
@@ -25,6 +82,11 @@ func openRepository(reference string) (*remote.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
+	client, err := newClient()
+	if err != nil {
+		return nil, err
+	}
+	repository.Client = client
 	repository.PlainHTTP = true
 	repository.HandleWarning = func(warning remote.Warning) {
 		fmt.Fprintln(os.Stderr, "Warning:", warning.Text)
@@ -176,11 +238,12 @@ func orasPull(ctx context.Context, args []string) error {
 	return printJSON(manifest)
 }
 
-// orasCopy copies from place to place: `-recursive` the referrers too. Within one registry blobs are mounted; the
-// digests of those that were go to standard output.
+// orasCopy copies from place to place: `-recursive` the referrers too. Within one registry, or where `-mount-from` names
+// a repository of it, blobs are mounted; the digests of those that were go to standard output.
 func orasCopy(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("copy", flag.ContinueOnError)
 	recursive := flags.Bool("recursive", false, "")
+	mountFrom := flags.String("mount-from", "", "")
 	rest, err := parse(flags, args, 2)
 	if err != nil {
 		return err
@@ -197,8 +260,11 @@ func orasCopy(ctx context.Context, args []string) error {
 	sourceRepository, isRemote := source.(*remote.Repository)
 	targetRepository, toRemote := target.(*remote.Repository)
 	if isRemote && toRemote && sourceRepository.Reference.Registry == targetRepository.Reference.Registry {
+		*mountFrom = sourceRepository.Reference.Repository
+	}
+	if *mountFrom != "" {
 		graph.MountFrom = func(context.Context, ocispec.Descriptor) ([]string, error) {
-			return []string{sourceRepository.Reference.Repository}, nil
+			return []string{*mountFrom}, nil
 		}
 		graph.OnMounted = func(_ context.Context, blob ocispec.Descriptor) error {
 			fmt.Println(blob.Digest)
@@ -278,6 +344,11 @@ func orasRepositories(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	client, err := newClient()
+	if err != nil {
+		return err
+	}
+	host.Client = client
 	host.PlainHTTP = true
 	host.RepositoryListPageSize = *pageSize
 	if err := host.Ping(ctx); err != nil {

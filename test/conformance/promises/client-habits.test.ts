@@ -17,6 +17,7 @@ import {
   imageIn,
   imageLayer,
   indexOf,
+  publicRepositories,
   randomBytes,
   unknownDigest,
 } from "../content.ts";
@@ -288,7 +289,7 @@ describe("others", () => {
   test.each(["Bearer QQ==", "Bearer ", "Basic !!!", "Nonsense"])(
     "Homebrew: `Authorization: %s` on content that anybody may pull",
     async (authorization) => {
-      const repository = freshRepository();
+      const repository = freshRepository(publicRepositories);
       const bytes = randomBytes(10);
       const { digest } = await repository.pushBlob(bytes);
       expect(await bodyOf(await repository.getBlob(digest, { Authorization: authorization }))).toEqual(bytes);

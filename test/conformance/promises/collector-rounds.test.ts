@@ -22,6 +22,7 @@ import {
 } from "../../support/client.ts";
 import { projectRoot } from "../../support/registry.ts";
 import { bodyOf, bytesOf, imageIn, imageLayer, indexOf, randomBytes } from "../content.ts";
+import { asAdmin, testSecrets } from "../../support/credentials.ts";
 
 /**
  * Requests over a socket, several at once, and passes of the collector among them: what was accepted stays, R2 holds what
@@ -242,9 +243,9 @@ describe("a collector without grace", () => {
     const project = readProject(path.join(projectRoot, "wrangler.toml"), { GC_GRACE_SECONDS: "0" });
     await applyMigrations(project, folder);
     const bundle = await bundleWorker(project.main, project.define);
-    miniflare = openMiniflare(project, bundle, { persistPath: folder, host: "127.0.0.1", port: 0 });
+    miniflare = openMiniflare(project, bundle, { persistPath: folder, host: "127.0.0.1", port: 0 }, testSecrets);
     storage = new Storage(miniflare);
-    registry = new RegistryClient((await miniflare.ready).origin, fetch);
+    registry = new RegistryClient((await miniflare.ready).origin, fetch, asAdmin);
   });
   afterAll(async () => {
     await miniflare.dispose();

@@ -1,8 +1,8 @@
-import { expect, inject, test } from "vitest";
-import { locationOf, RegistryClient, type RepositoryClient } from "../../support/client.ts";
+import { expect, test } from "vitest";
+import { locationOf, type RepositoryClient } from "../../support/client.ts";
 import { imageIn, randomBytes, unknownDigest } from "../content.ts";
 import { expectError } from "../error-envelope.ts";
-import { freshRepository } from "../registry-under-test.ts";
+import { freshRepository, registryUnderTest } from "../registry-under-test.ts";
 
 interface Row {
   readonly path: string;
@@ -101,9 +101,7 @@ test.each([
 });
 
 test.each(endpoints)("$path: no redirect, and nobody is told to come again later", async ({ allowed, target }) => {
-  const registry = new RegistryClient(inject("registryUrl"), (url, init) =>
-    fetch(url, { ...init, redirect: "manual" }),
-  );
+  const registry = registryUnderTest("manual");
   const repository = registry.repository(freshRepository().name);
   for (const method of allowed) {
     const response = await registry.request(method, await target(repository));

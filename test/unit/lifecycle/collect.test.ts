@@ -174,6 +174,7 @@ describe("a pass", () => {
     await collect(counted.env, {
       graceSeconds: 0,
       uploadTtlSeconds: UPLOAD_TTL_SECONDS,
+      auditRetentionSeconds: 86_400,
       nowMs: Date.now(),
       sweep: false,
     });
@@ -199,6 +200,7 @@ describe("a pass", () => {
           const steps = collectSteps(killed, {
             graceSeconds: 0,
             uploadTtlSeconds: UPLOAD_TTL_SECONDS,
+            auditRetentionSeconds: 86_400,
             nowMs: Date.now(),
             sweep: true,
           });

@@ -5,7 +5,7 @@ import { formatUploadReference, newUploadLocation, parseUploadReference } from "
 import { refusalOf } from "../../fixtures/oci-errors.ts";
 
 const nowMs = Date.UTC(2026, 0, 1);
-const context = { key: "secret", principal: { name: "somebody" }, ttlSeconds: 100 };
+const context = { key: "secret", principal: { name: "somebody", tokenId: null }, ttlSeconds: 100 };
 const repository = parseRepositoryName("team/app");
 
 const location = fc
@@ -34,7 +34,7 @@ describe("an upload location", () => {
 
   it.each([
     ["in another repository", parseRepositoryName("team/other"), context],
-    ["by another principal", repository, { ...context, principal: { name: "nobody" } }],
+    ["by another principal", repository, { ...context, principal: { name: "nobody", tokenId: null } }],
     ["under another key", repository, { ...context, key: "guess" }],
   ])("is refused %s", (_case, where, other) => {
     refusalOf(() => parseUploadReference(reference, where, other, nowMs), "BLOB_UPLOAD_UNKNOWN");

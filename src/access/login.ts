@@ -1,0 +1,159 @@
+import { CREDENTIAL_KEPT_SECONDS, CREDENTIALS_KEPT_MAX } from "../limits.ts";
+import { hashAccessToken, isAccessToken } from "./access-token.ts";
+import { attemptLogin } from "./brakes.ts";
+import { isSameSecret } from "./constant-time.ts";
+import { Kept } from "./kept.ts";
+import { isPassword } from "./password.ts";
+import { type Authority } from "./policy.ts";
+import { administrator, type Principal } from "../requester.ts";
+import { secretsOf } from "./secrets.ts";
+import { type AccessTokenRow, findAccessToken, findUser, type UserRow } from "./store.ts";
+
+/** Who it is, or why it is nobody: a sentence for the one who sent the credentials. */
+export type Login =
+  | { readonly kind: "known"; readonly authority: Authority }
+  | {
+      readonly kind: "unknown";
+      readonly reason: string;
+      /** what the audit says instead: more than is for the sender to know */
+      readonly noted?: string;
+      /** it may not be the sender's fault: not counted as a guess */
+      readonly blameless?: boolean;
+      /** whose credentials they are, that do not hold any more */
+      readonly of?: Principal;
+    };
+
+/** Credentials that are nobody's. */
+export type UnknownLogin = Extract<Login, { kind: "unknown" }>;
+
+export const wrongCredentials: Login = {
+  kind: "unknown",
+  reason: "wrong user name, password or access token (a person's password is taken at /token alone)",
+};
+
+export const adminName = "admin";
+
+/**
+ * Whether what this isolate has learnt of an access token lately will do. Not where a bearer is given for it: that one's
+ * life begins then, and a revocation is to take no longer than it.
+ */
+export type Lookup = "kept" | "fresh";
+
+/** Where and when somebody tries to log in. */
+export interface Attempt {
+  readonly address: string | null;
+  readonly nowMs: number;
+  readonly lookup: Lookup;
+}
+
+/**
+ * A user name and what came with it, on any endpoint: the administrator's password, or an access token.
+ * D1: 1 batch for an access token that this isolate has not seen in the last CREDENTIAL_KEPT_SECONDS, else 0.
+ */
+export async function loginWithKey(env: Env, user: string, key: string, attempt: Attempt): Promise<Login> {
+  const secrets = secretsOf(env);
+  if (user === adminName) {
+    return attemptLogin(attempt.address, attempt.nowMs, async () =>
+      isSameSecret(key, secrets.ADMIN_PASSWORD) ? administratorLogin : wrongCredentials,
+    );
+  }
+  if (!isAccessToken(key)) return wrongCredentials;
+  const row = await knownToken(env, hashAccessToken(key, secrets.TOKEN_KEY), attempt);
+  return row === null || row.user.name !== user ? wrongCredentials : loginOfToken(row, attempt.nowMs);
+}
+
+/** An access token alone, sent as a bearer: it says itself whose it is. D1: as above. */
+export async function loginWithToken(env: Env, token: string, attempt: Attempt): Promise<Login> {
+  const row = await knownToken(env, hashAccessToken(token, secretsOf(env).TOKEN_KEY), attempt);
+  return row === null ? wrongCredentials : loginOfToken(row, attempt.nowMs);
+}
+
+/**
+ * A password that a person chose: at /token alone, where one slow hash is one login, not one request.
+ * D1: 1.
+ */
+export async function loginWithPassword(env: Env, user: string, password: string): Promise<Login> {
+  const row = await findUser(env.DB, "name", user);
+  if (!(await isPassword(password, row?.password ?? null)) || row === null) return wrongCredentials;
+  return loginOfUser(row);
+}
+
+export function loginOfToken(row: AccessTokenRow, nowMs: number): Login {
+  const of = { name: `${userPrefix}${row.user.name}`, tokenId: row.id };
+  if (row.revoked) return { kind: "unknown", reason: "this access token is revoked", of };
+  if (row.expiresAtMs !== null && row.expiresAtMs <= nowMs) {
+    return { kind: "unknown", reason: "this access token has expired", of };
+  }
+  const login = loginOfUser(row.user);
+  if (login.kind === "unknown") return { ...login, of };
+  const { authority } = login;
+  const grants = row.grants === null ? authority.grants : [...authority.grants, row.grants];
+  return { kind: "known", authority: { ...authority, principal: of, grants } };
+}
+
+export function loginOfUser(user: UserRow): Login {
+  const principal = { name: `${userPrefix}${user.name}`, tokenId: null };
+  if (user.disabled) return { kind: "unknown", reason: "this user is disabled", of: principal };
+  return { kind: "known", authority: { principal, admin: false, grants: [user.grants] } };
+}
+
+export const administratorLogin: Login = {
+  kind: "known",
+  authority: { principal: administrator, admin: true, grants: [] },
+};
+
+/**
+ * What a principal may do by now, whatever its token says; null for one that is not kept here. D1: 1; 0 for the
+ * administrator.
+ */
+export async function authorityOf(env: Env, { name, tokenId }: Principal): Promise<Authority | null> {
+  const login = await loginOfPrincipal(env, name, tokenId, Date.now());
+  return login?.kind === "known" ? login.authority : null;
+}
+
+async function loginOfPrincipal(env: Env, name: string, tokenId: string | null, nowMs: number): Promise<Login | null> {
+  if (name === administrator.name) return administratorLogin;
+  if (tokenId !== null) {
+    const row = await findAccessToken(env.DB, "id", tokenId, nowMs);
+    return row === null ? null : loginOfToken(row, nowMs);
+  }
+  const user = name.startsWith(userPrefix) ? await findUser(env.DB, "name", name.slice(userPrefix.length)) : null;
+  return user === null ? null : loginOfUser(user);
+}
+
+/** Of a user's principal. */
+export const userPrefix = "user:";
+
+/** By hash, which is keyed with TOKEN_KEY: another deployment's key finds nothing here. */
+const keptTokens = new Kept<AccessTokenRow>(CREDENTIALS_KEPT_MAX);
+
+/**
+ * Only tokens that there are: guesses are not kept, and so can't push out what is known. One that is known is no guess,
+ * whatever others of its address do.
+ */
+async function knownToken(env: Env, hash: string, { address, nowMs, lookup }: Attempt): Promise<AccessTokenRow | null> {
+  const known = keptTokens.get(hash, nowMs);
+  if (known !== undefined && lookup === "kept") return known;
+  const find = async (): Promise<AccessTokenRow | null> => findAccessToken(env.DB, "hash", hash, nowMs);
+  const row = await (known === undefined ? attemptLogin(address, nowMs, find) : find());
+  if (row === null) keptTokens.delete(hash);
+  else keptTokens.set(hash, row, nowMs + CREDENTIAL_KEPT_SECONDS * 1000);
+  return row;
+}
+
+/** By address; of nobody too: only an address that somebody vouches for is asked after. */
+const keptUsers = new Kept<UserRow | null>(CREDENTIALS_KEPT_MAX);
+
+/** Somebody whose e-mail address is proven. D1: 1 for an address that this isolate has not seen lately, else 0. */
+export async function loginOfEmail(db: D1Database, email: string, nowMs: number): Promise<Login> {
+  const known = keptUsers.get(email, nowMs);
+  const user = known === undefined ? await findUser(db, "email", email) : known;
+  if (known === undefined) keptUsers.set(email, user, nowMs + CREDENTIAL_KEPT_SECONDS * 1000);
+  return user === null ? { kind: "unknown", reason: "no user has this e-mail address" } : loginOfUser(user);
+}
+
+/** What this isolate has learnt of tokens and users is asked for again: one of them was changed here. */
+export function forgetLogins(): void {
+  keptTokens.clear();
+  keptUsers.clear();
+}

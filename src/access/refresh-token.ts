@@ -1,0 +1,95 @@
+import { createHmac } from "node:crypto";
+import { errors, jwtVerify, SignJWT } from "jose";
+import { z } from "zod";
+import { REFRESH_LIFE_SECONDS } from "../limits.ts";
+import { isSameSecret } from "./constant-time.ts";
+import { adminName, administratorLogin, type Login, loginOfToken, loginOfUser } from "./login.ts";
+import { type Principal, administrator } from "../requester.ts";
+import { type Secrets, secretsOf } from "./secrets.ts";
+import { findAccessToken, findUser } from "./store.ts";
+
+/**
+ * What docker keeps in place of a password (`access_type=offline`, `offline_token=true`). Nothing is stored for it: it
+ * says whose login it stands for, and ends with that login: with the access token, or with the password.
+ */
+
+const TYPE = "moorage-refresh+jwt";
+const claimsSchema = z.object({ sub: z.string(), tid: z.string().optional(), proof: z.string().optional() });
+
+/** @returns null where the principal has no login that could be asked after later, as one of another issuer's token */
+export async function signRefreshToken(env: Env, principal: Principal, nowMs: number): Promise<string | null> {
+  const secrets = secretsOf(env);
+  const proof = principal.tokenId === null ? await proofOf(env, secrets, principal.name) : null;
+  if (principal.tokenId === null && proof === null) return null;
+  return new SignJWT({
+    ...(principal.tokenId === null ? {} : { tid: principal.tokenId }),
+    ...(proof === null ? {} : { proof }),
+  })
+    .setProtectedHeader({ alg: "HS256", typ: TYPE })
+    .setSubject(principal.name)
+    .setIssuedAt(Math.floor(nowMs / 1000))
+    .setExpirationTime(Math.floor(nowMs / 1000) + REFRESH_LIFE_SECONDS)
+    .sign(keyOf(secrets));
+}
+
+/** The login that a refresh token stands for, as it is now. D1: 1; 0 for the administrator. */
+export async function loginWithRefreshToken(env: Env, token: string, nowMs: number): Promise<Login> {
+  const secrets = secretsOf(env);
+  const claims = await readClaims(secrets, token, nowMs);
+  if (claims === null) return ended;
+  if (claims.tid !== undefined) {
+    const row = await findAccessToken(env.DB, "id", claims.tid, nowMs);
+    return row === null ? ended : loginOfToken(row, nowMs);
+  }
+  const name = userName(claims.sub);
+  const user = name === null ? null : await findUser(env.DB, "name", name);
+  const expected =
+    claims.sub === administrator.name ? adminProof(secrets) : passwordProof(secrets, user?.password ?? null);
+  if (expected === null || !isSameSecret(claims.proof ?? "", expected)) return ended;
+  return user === null ? administratorLogin : loginOfUser(user);
+}
+
+const ended: Login = { kind: "unknown", reason: "this refresh token has ended; log in again" };
+
+async function readClaims(secrets: Secrets, token: string, nowMs: number) {
+  try {
+    const { payload } = await jwtVerify(token, keyOf(secrets), {
+      algorithms: ["HS256"],
+      typ: TYPE,
+      requiredClaims: ["exp", "sub"],
+      currentDate: new Date(nowMs),
+    });
+    return claimsSchema.parse(payload);
+  } catch (error) {
+    if (error instanceof errors.JOSEError || error instanceof z.ZodError) return null;
+    throw error;
+  }
+}
+
+async function proofOf(env: Env, secrets: Secrets, principal: string): Promise<string | null> {
+  if (principal === adminName) return adminProof(secrets);
+  const name = userName(principal);
+  if (name === null) return null;
+  return passwordProof(secrets, (await findUser(env.DB, "name", name))?.password ?? null);
+}
+
+function userName(principal: string): string | null {
+  return principal.startsWith("user:") ? principal.slice("user:".length) : null;
+}
+
+function adminProof(secrets: Secrets): string {
+  return hmac(secrets, `admin\n${secrets.ADMIN_PASSWORD}`);
+}
+
+function passwordProof(secrets: Secrets, hash: string | null): string | null {
+  return hash === null ? null : hmac(secrets, `password\n${hash}`);
+}
+
+function hmac(secrets: Secrets, text: string): string {
+  return createHmac("sha256", secrets.TOKEN_KEY).update(`refresh-token\n${text}`).digest("base64url").slice(0, 22);
+}
+
+/** A key of its own, so that nothing else that TOKEN_KEY makes can be taken for a token's signature. */
+function keyOf(secrets: Secrets): Uint8Array {
+  return new Uint8Array(createHmac("sha256", secrets.TOKEN_KEY).update("refresh-token-key").digest());
+}
