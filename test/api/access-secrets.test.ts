@@ -62,6 +62,19 @@ describe.each(bad)("with %s %s", (name, _what, value, reason) => {
   });
 });
 
+describe("with a setting that can't be read", () => {
+  it.each([
+    ["ANONYMOUS_PULL", "Public/**", /its setting ANONYMOUS_PULL is not a repository pattern/],
+    ["AUDIT_RETENTION_DAYS", undefined, /its setting AUDIT_RETENTION_DAYS is not set$/],
+  ])("nothing is served, and the answer names it: %s=%j", async (name, value, reason) => {
+    const registry = registryWith(environmentWithSecret(name, value), freshAddress());
+    for (const authorization of [null, asAdmin]) {
+      const [error] = await expectError(await registry.as(authorization).ping(), 503, "UNSUPPORTED");
+      expect(/"reason":"([^"]*)"/.exec(JSON.stringify(error?.detail))?.[1]).toMatch(reason);
+    }
+  });
+});
+
 describe("a secret", () => {
   it("is taken in base64, base64url and hexadecimal, with a line's end after it", async () => {
     const bytes = new Uint8Array(32).fill(0xfb);
