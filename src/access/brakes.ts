@@ -8,6 +8,7 @@ import {
 } from "../limits.ts";
 import { OciError } from "../oci/errors.ts";
 import { Kept } from "./kept.ts";
+import { Tally } from "./tally.ts";
 import { administrator, anonymous, type Principal } from "../requester.ts";
 
 /**
@@ -19,7 +20,7 @@ import { administrator, anonymous, type Principal } from "../requester.ts";
 const braked = new Kept<number>(BRAKED_KEPT_MAX);
 
 /** Failed logins by address, of this isolate alone: known at once, where the platform's counter is to be asked. */
-const failures = new Kept<{ readonly count: number; readonly untilMs: number }>(BRAKED_KEPT_MAX);
+const failures = new Tally(BRAKED_KEPT_MAX, BRAKE_SECONDS);
 
 /** Logins by address whose outcome is not known yet: no more guesses come through by coming all at once. */
 const underWay = new Map<string, number>();
@@ -53,9 +54,7 @@ export async function countFailedLogin(env: Env, address: string | null, nowMs: 
   requireNotBraked(key, nowMs);
   const brakedUntilMs = nowMs + BRAKE_SECONDS * 1000;
   const brake = (): void => braked.set(key, brakedUntilMs, brakedUntilMs);
-  const { count, untilMs } = failures.get(key, nowMs) ?? { count: 0, untilMs: brakedUntilMs };
-  failures.set(key, { count: count + 1, untilMs }, untilMs);
-  if (count + 1 >= FAILED_LOGINS_MAX) brake();
+  if (failures.add(key, nowMs) >= FAILED_LOGINS_MAX) brake();
   if (!(await env.FAILED_LOGINS.limit({ key })).success) brake();
 }
 

@@ -31,7 +31,7 @@ export const wrongCredentials: Login = {
   reason: "wrong user name, password or access token (a person's password is taken at /token alone)",
 };
 
-export const adminName = "admin";
+export const adminName = administrator.name;
 
 /**
  * Whether what this isolate has learnt of an access token lately will do. Not where a bearer is given for it: that one's
@@ -117,12 +117,18 @@ async function loginOfPrincipal(env: Env, name: string, tokenId: string | null, 
     const row = await findAccessToken(env.DB, "id", tokenId, nowMs);
     return row === null ? null : loginOfToken(row, nowMs);
   }
-  const user = name.startsWith(userPrefix) ? await findUser(env.DB, "name", name.slice(userPrefix.length)) : null;
+  const userName = userNameOf(name);
+  const user = userName === null ? null : await findUser(env.DB, "name", userName);
   return user === null ? null : loginOfUser(user);
 }
 
 /** Of a user's principal. */
-export const userPrefix = "user:";
+const userPrefix = "user:";
+
+/** @returns null for a principal that is no user of this registry */
+export function userNameOf(principal: string): string | null {
+  return principal.startsWith(userPrefix) ? principal.slice(userPrefix.length) : null;
+}
 
 /** By hash, which is keyed with TOKEN_KEY: another deployment's key finds nothing here. */
 const keptTokens = new Kept<AccessTokenRow>(CREDENTIALS_KEPT_MAX);

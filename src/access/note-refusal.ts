@@ -4,12 +4,13 @@ import type { RepositoryName } from "../oci/repository.ts";
 import { Kept } from "./kept.ts";
 import type { Right } from "./policy.ts";
 import type { Requester } from "../requester.ts";
+import { Tally } from "./tally.ts";
 
 /** What this isolate has noted lately. */
 const noted = new Kept<true>(REFUSALS_KEPT_MAX);
 
 /** How many notes of a principal. */
-const notes = new Kept<{ readonly count: number; readonly untilMs: number }>(REFUSALS_KEPT_MAX);
+const notes = new Tally(REFUSALS_KEPT_MAX, REFUSAL_NOTED_SECONDS);
 
 /**
  * Notes that a principal asked for what it may not do: once in a while for the same thing, and no more than so many
@@ -25,12 +26,10 @@ export async function noteRefusal(
   const nowMs = Date.now();
   const key = JSON.stringify([by.principal.name, by.principal.tokenId, right, repository]);
   if (noted.get(key, nowMs) === true) return;
-  const notedUntilMs = nowMs + REFUSAL_NOTED_SECONDS * 1000;
-  const { count, untilMs } = notes.get(by.principal.name, nowMs) ?? { count: 0, untilMs: notedUntilMs };
-  if (count >= REFUSALS_NOTED_MAX) return;
-  notes.set(by.principal.name, { count: count + 1, untilMs }, untilMs);
-  noted.set(key, true, notedUntilMs);
+  if (notes.count(by.principal.name, nowMs) >= REFUSALS_NOTED_MAX) return;
+  const isLast = notes.add(by.principal.name, nowMs) === REFUSALS_NOTED_MAX;
+  noted.set(key, true, nowMs + REFUSAL_NOTED_SECONDS * 1000);
   const where = repository === null ? {} : { repository };
-  const detail = { right, ...(count + 1 === REFUSALS_NOTED_MAX ? { more: "is not noted within this minute" } : {}) };
+  const detail = { right, ...(isLast ? { more: "is not noted within this minute" } : {}) };
   await insertAudit(db, by, { action: "access", ...where, outcome: "refused", detail }, nowMs).run();
 }

@@ -3,8 +3,8 @@ import { errors, jwtVerify, SignJWT } from "jose";
 import { z } from "zod";
 import { REFRESH_LIFE_SECONDS } from "../limits.ts";
 import { isSameSecret } from "./constant-time.ts";
-import { adminName, administratorLogin, type Login, loginOfToken, loginOfUser } from "./login.ts";
-import { type Principal, administrator } from "../requester.ts";
+import { adminName, administratorLogin, type Login, loginOfToken, loginOfUser, userNameOf } from "./login.ts";
+import type { Principal } from "../requester.ts";
 import { type Secrets, secretsOf } from "./secrets.ts";
 import { findAccessToken, findUser } from "./store.ts";
 
@@ -41,10 +41,9 @@ export async function loginWithRefreshToken(env: Env, token: string, nowMs: numb
     const row = await findAccessToken(env.DB, "id", claims.tid, nowMs);
     return row === null ? ended : loginOfToken(row, nowMs);
   }
-  const name = userName(claims.sub);
+  const name = userNameOf(claims.sub);
   const user = name === null ? null : await findUser(env.DB, "name", name);
-  const expected =
-    claims.sub === administrator.name ? adminProof(secrets) : passwordProof(secrets, user?.password ?? null);
+  const expected = claims.sub === adminName ? adminProof(secrets) : passwordProof(secrets, user?.password ?? null);
   if (expected === null || !isSameSecret(claims.proof ?? "", expected)) return ended;
   return user === null ? administratorLogin : loginOfUser(user);
 }
@@ -68,13 +67,9 @@ async function readClaims(secrets: Secrets, token: string, nowMs: number) {
 
 async function proofOf(env: Env, secrets: Secrets, principal: string): Promise<string | null> {
   if (principal === adminName) return adminProof(secrets);
-  const name = userName(principal);
+  const name = userNameOf(principal);
   if (name === null) return null;
   return passwordProof(secrets, (await findUser(env.DB, "name", name))?.password ?? null);
-}
-
-function userName(principal: string): string | null {
-  return principal.startsWith("user:") ? principal.slice("user:".length) : null;
 }
 
 function adminProof(secrets: Secrets): string {
