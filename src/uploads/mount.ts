@@ -1,16 +1,27 @@
 import type { Requester } from "../requester.ts";
 import { insertAudit } from "../audit/store.ts";
-import { noteRefusal } from "../access/note-refusal.ts";
 import { linkBlob, listRepositoriesWithBlob, repositoryHasBlob } from "../blobs/store.ts";
 import { MOUNT_CANDIDATES_MAX } from "../limits.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 
+/**
+ * Where a mount may find the blob. D1: 0; 1 without `from`.
+ * @param from null: any repository that the caller may pull (of the spec's main branch)
+ */
+export async function mountCandidates(
+  db: D1Database,
+  digest: Digest,
+  from: RepositoryName | null,
+): Promise<readonly RepositoryName[]> {
+  return from === null ? listRepositoriesWithBlob(db, digest, MOUNT_CANDIDATES_MAX) : [from];
+}
+
 export interface Mount {
   readonly into: RepositoryName;
   readonly digest: Digest;
-  /** null: any repository that the caller may pull (of the spec's main branch) */
-  readonly from: RepositoryName | null;
+  /** where it may be linked from: the first that the caller may pull */
+  readonly candidates: readonly RepositoryName[];
   readonly mayPull: (repository: RepositoryName) => boolean;
 }
 
@@ -21,15 +32,11 @@ export interface Mount {
  */
 export async function mountBlob(
   db: D1Database,
-  { into, digest, from, mayPull }: Mount,
+  { into, digest, candidates, mayPull }: Mount,
   by: Requester,
 ): Promise<boolean> {
-  const candidates = from === null ? await listRepositoriesWithBlob(db, digest, MOUNT_CANDIDATES_MAX) : [from];
   const source = candidates.find(mayPull);
-  if (source === undefined) {
-    if (from !== null) await noteRefusal(db, by, "pull", from);
-    return false;
-  }
+  if (source === undefined) return false;
   const nowMs = Date.now();
   const entry = { action: "blob.mount", repository: into, digest, outcome: "ok", detail: { from: source } } as const;
   const results = await db.batch([

@@ -2,16 +2,16 @@ import { Hono } from "hono";
 import type { Context } from "hono";
 import { access, requireScopeToPull } from "../access/access.ts";
 import { authorityOf } from "../access/login.ts";
+import { noteRefusal } from "../access/note-refusal.ts";
 import { permissionsOf } from "../access/policy.ts";
-import { listRepositoriesWithBlob } from "../blobs/store.ts";
 import { configOf } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { contentLength } from "../http/body.ts";
 import { type ByteRange, parseChunkRange } from "../http/range.ts";
-import { MOUNT_CANDIDATES_MAX, PART_BYTES } from "../limits.ts";
+import { PART_BYTES } from "../limits.ts";
 import { type Digest, parseDigest, parseDigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
-import { parseRepositoryName } from "../oci/repository.ts";
+import { parseRepositoryName, type RepositoryName } from "../oci/repository.ts";
 import { appendSession } from "./append-session.ts";
 import { type Chunk, noChunk } from "./append.ts";
 import { commitBlob, commitUpload, otherDigest } from "./commit.ts";
@@ -23,7 +23,7 @@ import {
   type UploadLocation,
   unknownUpload,
 } from "./location.ts";
-import { mountBlob } from "./mount.ts";
+import { mountBlob, mountCandidates } from "./mount.ts";
 import { EmptyBody, putWhole } from "./put-whole.ts";
 import { signingKey } from "./signing-key.ts";
 import { claimUploadState, findUploadState, type UploadState } from "./store.ts";
@@ -37,7 +37,8 @@ const session = "/v2/:name{.+}/blobs/uploads/:upload";
 /**
  * end-4a, end-4b (`digest`), end-4c (`digest-algorithm`), end-11 (`mount`): distribution-spec v1.1.1 «Pushing Blobs»;
  * end-4c and the mount without `from` are of main.
- * D1: 0, 1 with `digest`, 1 to 2 with `mount`. R2: 0, 1 with `digest`. Durable Object: 0.
+ * D1: 0, 1 with `digest`, 1 to 2 with `mount`; 1 more where it links nothing, to ask what a bearer's holder may pull or to
+ * note what it may not. R2: 0, 1 with `digest`. Durable Object: 0.
  */
 uploads.on("POST", collection, access("push"), async (c) => {
   const repository = c.var.repository;
@@ -48,10 +49,12 @@ uploads.on("POST", collection, access("push"), async (c) => {
     const source = from === undefined || from === "" ? null : parseRepositoryName(from);
     const mayPull = (name: typeof repository): boolean => c.var.caller.permissions.may("pull", name);
     if (source !== null) requireScopeToPull(c, source);
-    if (await mountBlob(c.env.DB, { into: repository, digest: mounted, from: source, mayPull }, c.var.requester)) {
+    const candidates = await mountCandidates(c.env.DB, mounted, source);
+    if (await mountBlob(c.env.DB, { into: repository, digest: mounted, candidates, mayPull }, c.var.requester)) {
       return created(c, mounted);
     }
-    if (source === null) await offerSource(c, mounted);
+    if (source === null) await offerSource(c, candidates);
+    else if (!mayPull(source)) await noteRefusal(c.env.DB, c.var.requester, "pull", source);
     return begun(c);
   }
   const digestParameter = c.req.query("digest");
@@ -137,10 +140,9 @@ const opened: UploadState = { state: "opened", digest: null };
  * A mount without `from` that found no source may have one in a repository that the caller could pull, and whose scope
  * its token does not have: the 401 names it.
  */
-async function offerSource(c: UploadContext, digest: Digest): Promise<void> {
+async function offerSource(c: UploadContext, candidates: readonly RepositoryName[]): Promise<void> {
   const { caller } = c.var;
   if (caller.proof !== "bearer") return;
-  const candidates = await listRepositoriesWithBlob(c.env.DB, digest, MOUNT_CANDIDATES_MAX);
   const authority = candidates.length === 0 ? null : await authorityOf(c.env, caller.principal);
   if (authority === null) return;
   const { may } = permissionsOf(authority, []);

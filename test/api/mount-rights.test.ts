@@ -2,7 +2,7 @@ import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { parseRepositoryName, type RepositoryName } from "../../src/oci/repository.ts";
-import { mountBlob } from "../../src/uploads/mount.ts";
+import { mountBlob, mountCandidates } from "../../src/uploads/mount.ts";
 import { randomBytes } from "../fixtures/content.ts";
 import { freshRepository } from "../fixtures/registry.ts";
 import { count } from "../fixtures/storage.ts";
@@ -26,7 +26,9 @@ async function mount({ into, digest, from, mayPull: pullable }: Mount): Promise<
   const allowed = new Set<string>(pullable.map(({ name }) => name));
   const source = from === null ? null : nameOf(from);
   const mayPull = (name: RepositoryName): boolean => allowed.has(name);
-  return mountBlob(env.DB, { into: nameOf(into), digest: parseDigest(digest), from: source, mayPull }, somebody);
+  const parsed = parseDigest(digest);
+  const candidates = await mountCandidates(env.DB, parsed, source);
+  return mountBlob(env.DB, { into: nameOf(into), digest: parsed, candidates, mayPull }, somebody);
 }
 
 /** Who has not the bytes gets no link, and the refused mount leaves no trace. */
