@@ -1,6 +1,6 @@
 /** An OpenID Connect issuer on this machine, which signs with keys of its own, and can be made to fail. */
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { gzipSync } from "node:zlib";
 import {
   base64url,
@@ -69,14 +69,16 @@ export class OidcIssuer {
     this.#close = close;
   }
 
-  /** @param host an IPv4 address of this machine */
+  /**
+   * At an address that no issuer of this file had: the kernel gives the port of one that was closed to another, and the
+   * rules that a registry keeps of the first would take the tokens of the second.
+   *
+   * @param host an IPv4 address of this machine
+   */
   static async start(host = "127.0.0.1"): Promise<OidcIssuer> {
     const server = createServer((request, response) => issuer.#answer(request, response));
-    server.listen(0, host);
-    await once(server, "listening");
-    const address = server.address();
-    if (address === null || typeof address === "string") throw new Error("the issuer has no port");
-    const issuer: OidcIssuer = new OidcIssuer(`http://${host}:${String(address.port)}`, await newKeys(), () => {
+    const url = await listenAtNewUrl(server, host);
+    const issuer: OidcIssuer = new OidcIssuer(url, await newKeys(), () => {
       server.closeAllConnections();
       server.close();
     });
@@ -181,6 +183,24 @@ export class OidcIssuer {
   #keySet() {
     // As Cloudflare Access has it: more beside the keys.
     return { keys: this.publish(this.#keys.map(({ jwk }) => jwk)), public_certs: [] };
+  }
+}
+
+const urlsBefore = new Set<string>();
+
+async function listenAtNewUrl(server: Server, host: string): Promise<string> {
+  for (;;) {
+    server.listen(0, host);
+    await once(server, "listening");
+    const address = server.address();
+    if (address === null || typeof address === "string") throw new Error("the issuer has no port");
+    const url = `http://${host}:${String(address.port)}`;
+    if (!urlsBefore.has(url)) {
+      urlsBefore.add(url);
+      return url;
+    }
+    server.close();
+    await once(server, "close");
   }
 }
 
