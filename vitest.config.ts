@@ -15,7 +15,7 @@ function inWorkerd(name: string): TestProjectInlineConfiguration {
         miniflare: {
           // The default fetches a sample of request.cf from the network.
           cf: false,
-          bindings: { ...testSecrets, TEST_MIGRATIONS: await readD1Migrations("./migrations") },
+          bindings: { ...testSecrets, LOG_REQUESTS: "none", TEST_MIGRATIONS: await readD1Migrations("./migrations") },
         },
       })),
     ],

@@ -33,6 +33,7 @@ async function wranglerOptions(options: Options): Promise<string[]> {
     `--persist-to=${options.stateDir}`,
     `--ip=${await listenHost(options.port)}`,
     `--port=${options.port}`,
+    "--var=LOCAL_RUN:1",
     ...Object.entries(options.vars).map(([name, value]) => `--var=${name}:${value}`),
   ];
 }

@@ -24,7 +24,7 @@ export function openMiniflare(
   return new Miniflare({
     ...convertV4MiniflareOptions({
       ...options,
-      bindings: { ...secrets, ...bindings },
+      bindings: { LOCAL_RUN: "1", ...secrets, ...bindings },
       name: project.name,
       modules: [...bundle.modules],
       modulesRoot: bundle.root,

@@ -1,4 +1,4 @@
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { accessTokens } from "./access-tokens/routes.ts";
@@ -10,12 +10,18 @@ import { blobs } from "./blobs/routes.ts";
 import { BadSetting, configOf } from "./config.ts";
 import type { AppEnv } from "./env.ts";
 import { drainBody } from "./http/drain.ts";
+import { liveness, readiness } from "./health/routes.ts";
 import { manifests } from "./manifests/routes.ts";
+import { noteRequest } from "./metrics/note-request.ts";
+import { metrics } from "./metrics/routes.ts";
 import { errorResponse, faultResponse, OciError } from "./oci/errors.ts";
 import { referrers } from "./referrers/routes.ts";
 import { repositories } from "./repositories/routes.ts";
 import { tags } from "./tags/routes.ts";
 import { token } from "./token/routes.ts";
+import { endpointOfRoute } from "./trace/endpoints.ts";
+import { printError } from "./trace/log.ts";
+import { newTrace, type Trace, traced, tracedEnv } from "./trace/trace.ts";
 import { trustRules } from "./trust-rules/routes.ts";
 import { uploads } from "./uploads/routes.ts";
 import { users } from "./users/routes.ts";
@@ -24,17 +30,25 @@ import { users } from "./users/routes.ts";
 export const app = new Hono<AppEnv>();
 
 app.use(async (c, next) => {
-  c.set("requestId", crypto.randomUUID());
-  const handled = next();
+  const fromMs = Date.now();
+  const requestId = crypto.randomUUID();
+  const trace = newTrace();
+  c.env = tracedEnv(c.env);
+  c.set("requestId", requestId);
+  c.set("trace", trace);
+  const handled = traced(trace, next);
   // A client that goes away ends its request where it stands. One that brings bytes is let go on to its end: it has
   // a part of the isolate's body budget to give back, and what came before the break to put in order.
   if (c.req.raw.body !== null) c.executionCtx.waitUntil(handled);
   await handled;
   // Not c.header: on an answer that stands it makes a new one each time, and a stream of its text.
   c.res.headers.set("Docker-Distribution-API-Version", "registry/2.0");
-  c.res.headers.set("X-Request-Id", c.var.requestId);
+  c.res.headers.set("X-Request-Id", requestId);
+  tell(c, trace, Date.now() - fromMs);
   await drainBody(c.req.raw);
 });
+
+app.route("/", liveness); //              GET /healthz
 
 /**
  * A Worker that is deployed without its secrets could not tell callers apart, and one whose settings can't be read does
@@ -68,6 +82,8 @@ app.route("/", manifests); //    end-3   GET /v2/<name>/manifests/<ref>     end-
 app.route("/", tags); //         end-8   GET /v2/<name>/tags/list
 app.route("/", referrers); //    end-12  GET /v2/<name>/referrers/<digest>
 app.route("/", token); //                GET, POST /token
+app.route("/", readiness); //            GET /readyz
+app.route("/", metrics); //              GET /metrics
 
 /** What administrators work with; GET /api/v1/openapi.json describes all of it, GET /api/v1/whoami is everybody's. */
 app.route(
@@ -104,11 +120,33 @@ app.onError((error, c) => {
     const { setting, reason } = error;
     return errorResponse(unready(`its setting ${setting} ${reason}`, "npx wrangler deploy"), requestId);
   }
-  console.error(
-    JSON.stringify({ requestId, method: c.req.method, path: c.req.path, error: error.stack ?? String(error) }),
-  );
+  printError({ requestId, method: c.req.method, path: c.req.path, error: error.stack ?? String(error) });
   return faultResponse(requestId);
 });
+
+function tell(c: Context<AppEnv>, trace: Trace, ms: number): void {
+  const { status, headers } = c.res;
+  const caller = c.get("caller");
+  const line = {
+    requestId: c.get("requestId"),
+    endpoint: c.get("endpoint") ?? endpointOfRoute(c),
+    method: c.req.method,
+    repository: c.get("repository") ?? null,
+    principal: caller?.principal.name ?? null,
+    status,
+    bytes: lengthOf(headers),
+    receivedBytes: c.req.raw.body === null ? null : lengthOf(c.req.raw.headers),
+    ms,
+  };
+  const isAskedFor = caller?.permissions.admin === true && c.req.raw.headers.has("moorage-debug");
+  const timing = noteRequest(c.env, c.executionCtx, line, trace, isAskedFor);
+  if (timing !== null) headers.set("Server-Timing", timing);
+}
+
+function lengthOf(headers: Headers): number | null {
+  const length = headers.get("content-length");
+  return length === null ? null : Number(length);
+}
 
 /** Said to whoever asks: nobody can log in to be told more. Neither a secret's value nor a setting's is in it. */
 function unready(why: string, command: string): OciError {

@@ -47,6 +47,8 @@ const settings = z.object({
     .transform(Number),
   /** How long content that nothing references is kept, and how long it stays condemned before it goes. */
   GC_GRACE_SECONDS: seconds,
+  /** Which requests have a line in the log. */
+  LOG_REQUESTS: z.enum(["all", "errors", "none"], { error: "is one of all, errors, none" }),
   /** Life of an upload session from its POST. */
   UPLOAD_TTL_SECONDS: seconds.refine(
     (value) => value >= 1 && value <= UPLOAD_TTL_MAX_SECONDS,
@@ -92,3 +94,20 @@ export class BadSetting extends Error {
  * @throws BadSetting the first one that is missing or wrong
  */
 export const configOf = parsedOnce(schema, (name, reason) => new BadSetting(name, reason));
+
+/**
+ * How requests are told of: apart from the other settings, since it is needed too where one of those can't be read.
+ * What can't be read here itself is as the default.
+ */
+export const observingOf = parsedOnce(
+  z.object({
+    /** which requests have a line in the log */
+    LOG_REQUESTS: z.enum(["all", "errors", "none"]).catch("all"),
+    /** set by `npm start` and `npm run dev`, never by a deployment */
+    LOCAL_RUN: z
+      .string()
+      .optional()
+      .transform((value) => value === "1"),
+  }),
+  (name, reason) => new BadSetting(name, reason),
+);

@@ -242,3 +242,13 @@ export const ISSUERS_KEPT_MAX = 100;
 /** Pulls that one row statement of the audit takes, and how long the first of them waits for others. */
 export const PULLS_BATCH_MAX = 100;
 export const PULLS_BATCH_SECONDS = 5;
+
+/** The hour (UTC) in which it is counted what the registry has, for /metrics: a million manifests are 7 million rows. */
+export const COUNT_HOUR = 3;
+
+/** How long an isolate believes what it saw when it looked whether D1, R2 and Durable Objects answer. */
+export const READY_KEPT_MS = 5000;
+
+/** How many lines about requests the local run writes at once, and how long the first of them waits. */
+export const REQUEST_LINES_AT_ONCE_MAX = 100;
+export const REQUEST_LINES_WAIT_MS = 50;

@@ -11,6 +11,7 @@ import { refuseForeignPage } from "./foreign-page.ts";
 import { noteRefusal } from "./note-refusal.ts";
 import type { Caller, Right } from "./policy.ts";
 import { anonymous } from "../requester.ts";
+import { endpointOfRoute } from "../trace/endpoints.ts";
 
 /**
  * The one middleware that decides. It stands on each route line, where it states the right that the route needs;
@@ -19,12 +20,20 @@ import { anonymous } from "../requester.ts";
  * @throws OciError NAME_INVALID, UNAUTHORIZED, DENIED
  */
 export function access(right: Right) {
+  /** of this line, whatever its method: to look for it at each request would cost as much as all the rest of its log line */
+  let endpoint: string | null = null;
   return createMiddleware<RepositoryEnv>(async (c, next) => {
+    endpoint ??= endpointOfRoute(c);
+    c.set("endpoint", endpoint);
     const name = c.req.param("name");
     const repository = name === undefined ? null : parseRepositoryName(name);
+    const fromMs = Date.now();
     const caller = right === "public" ? nobody(c.env, false) : await authenticate(c.env, c.req.raw, c.var.requestId);
     const requester = { principal: caller.principal, address: addressOf(c.req.raw), requestId: c.var.requestId };
     await countRequest(c.env, requester.principal, requester.address);
+    c.get("trace").accessMs = Date.now() - fromMs;
+    if (repository !== null) c.set("repository", repository);
+    c.set("caller", caller);
     if (!permits(caller, right, repository)) {
       const error = refusal(c, caller, right, repository);
       // A 401 is an errand: its client comes again with what was asked of it.
@@ -32,9 +41,7 @@ export function access(right: Right) {
       throw error;
     }
     if (changing.has(right)) refuseForeignPage(c.req.raw, "change anything");
-    if (repository !== null) c.set("repository", repository);
     c.set("requester", requester);
-    c.set("caller", caller);
     await next();
   });
 }

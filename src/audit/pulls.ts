@@ -17,6 +17,33 @@ export interface Pull {
   readonly userAgent: string;
 }
 
+/** Tells Analytics Engine of a push: of a manifest, or of a blob that was committed. No operation. */
+export function notePush(
+  env: Env,
+  by: Requester,
+  push: Pick<Pull, "repository" | "reference" | "digest" | "size"> & { readonly kind: "manifest.push" | "blob.push" },
+): void {
+  writePoint(env, by, { ...push, userAgent: "" });
+}
+
+function writePoint(env: Env, by: Requester, point: Omit<Pull, "kind"> & { readonly kind: string }): void {
+  env.PULLS.writeDataPoint({
+    // At most 96 bytes; what is sampled is sampled by it.
+    indexes: [point.repository.slice(0, 96)],
+    blobs: [
+      point.kind,
+      point.repository,
+      point.reference,
+      point.digest,
+      by.principal.name,
+      by.principal.tokenId,
+      by.address,
+      point.userAgent.slice(0, 256),
+    ],
+    doubles: [point.size],
+  });
+}
+
 /** Pulls of this isolate that no batch has taken yet. */
 let waiting: PullRow[] = [];
 
@@ -26,21 +53,7 @@ let waiting: PullRow[] = [];
  * D1: 0; 1 for the request with which a batch begins, after its answer.
  */
 export function notePull(env: Env, context: Pick<ExecutionContext, "waitUntil">, by: Requester, pull: Pull): void {
-  env.PULLS.writeDataPoint({
-    // At most 96 bytes; what is sampled is sampled by it.
-    indexes: [pull.repository.slice(0, 96)],
-    blobs: [
-      pull.kind,
-      pull.repository,
-      pull.reference,
-      pull.digest,
-      by.principal.name,
-      by.principal.tokenId,
-      by.address,
-      pull.userAgent.slice(0, 256),
-    ],
-    doubles: [pull.size],
-  });
+  writePoint(env, by, pull);
   if (pull.kind === "blob" || !matchesAnyPattern(pull.repository, configOf(env).AUDIT_PULLS)) return;
   waiting.push({ ...pull, by, nowMs: Date.now() });
   if (waiting.length >= PULLS_BATCH_MAX) context.waitUntil(flush(env.DB));

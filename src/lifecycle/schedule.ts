@@ -1,14 +1,22 @@
 import { configOf } from "../config.ts";
+import { COUNT_HOUR } from "../limits.ts";
+import { countRegistry } from "../metrics/size.ts";
 import { collect } from "./collect.ts";
 
-/** Every cron trigger of wrangler.toml runs this: a pass of the collector, once an hour with a sweep of R2. */
+/**
+ * Every cron trigger of wrangler.toml runs this: a pass of the collector, once an hour with a sweep of R2, once a day with
+ * a count of what there is.
+ */
 export async function runSchedule(controller: ScheduledController, env: Env): Promise<void> {
   const { AUDIT_RETENTION_DAYS, GC_GRACE_SECONDS, UPLOAD_TTL_SECONDS } = configOf(env);
+  const at = new Date(controller.scheduledTime);
+  const minute = at.getUTCMinutes();
   await collect(env, {
     graceSeconds: GC_GRACE_SECONDS,
     uploadTtlSeconds: UPLOAD_TTL_SECONDS,
     auditRetentionSeconds: AUDIT_RETENTION_DAYS * 86_400,
     nowMs: Date.now(),
-    sweep: new Date(controller.scheduledTime).getUTCMinutes() === 0,
+    sweep: minute === 0,
   });
+  if (minute === 0 && at.getUTCHours() === COUNT_HOUR) await countRegistry(env.DB, Date.now());
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
-import { notePull } from "../audit/pulls.ts";
+import { notePull, notePush } from "../audit/pulls.ts";
 import { configOf } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { withManifestBody } from "../http/body.ts";
@@ -66,6 +66,13 @@ manifests.put(manifest, access("push"), async (c) => {
       tags,
       sparse: matchesAnyPattern(c.var.repository, configOf(c.env).ALLOW_SPARSE),
       by: c.var.requester,
+    });
+    notePush(c.env, c.var.requester, {
+      kind: "manifest.push",
+      repository: c.var.repository,
+      reference: reference.kind === "tag" ? reference.tag : null,
+      digest,
+      size: bytes.byteLength,
     });
     return accepted(c, parsed, digest, [...parsed.warnings, ...warnings], reference, tags);
   });

@@ -19,6 +19,12 @@ export interface Conflict {
   readonly offset: number;
 }
 
+export interface Created {
+  readonly kind: "created";
+  /** bytes; null where an earlier request had made it */
+  readonly size: number | null;
+}
+
 /**
  * The final PUT of an upload that has a ledger (end-6): takes what the request brings, makes the object whole, writes
  * the blob's rows. Repeating it is safe at every point where it can break off.
@@ -30,7 +36,7 @@ export async function finishSession(
   digest: Digest,
   chunk: Chunk,
   by: Requester,
-): Promise<{ readonly kind: "created" } | Conflict> {
+): Promise<Created | Conflict> {
   const session = env.UPLOADS.getByName(location.id);
   using answer = await session.open({
     start: chunk.range?.start ?? null,
@@ -55,7 +61,7 @@ export async function finishSession(
     const objectKey = await wholeObject(env.BLOBS, ledger, lease, digest);
     await commitBlob(env.DB, { repository: location.repository, digest, size: ledger.offset, objectKey }, by);
     await lease.finish(digest);
-    return { kind: "created" };
+    return { kind: "created", size: ledger.offset };
   } catch (error) {
     // Awaited, unlike the disposal at the end of this scope: the client's next request must find the session free.
     const held = await lease.release();
@@ -65,10 +71,7 @@ export async function finishSession(
 }
 
 /** The lease was lost to another request, to the end of the session, or to this one's own success. */
-async function finishOvertaken(
-  session: DurableObjectStub<UploadSession>,
-  digest: Digest,
-): Promise<{ readonly kind: "created" } | Conflict> {
+async function finishOvertaken(session: DurableObjectStub<UploadSession>, digest: Digest): Promise<Created | Conflict> {
   const status = await session.status();
   return status.kind === "finished" ? finishedWith(status.digest, digest) : conflictOf(status);
 }
@@ -82,9 +85,9 @@ export function conflictOf(status: SessionStatus): Conflict {
   return { kind: "conflict", offset: status.offset };
 }
 
-function finishedWith(finished: Digest, digest: Digest): { readonly kind: "created" } {
+function finishedWith(finished: Digest, digest: Digest): Created {
   if (finished !== digest) throw otherDigest(finished);
-  return { kind: "created" };
+  return { kind: "created", size: null };
 }
 
 /**

@@ -4,6 +4,7 @@ import { access, requireScopeToPull } from "../access/access.ts";
 import { authorityOf } from "../access/login.ts";
 import { noteRefusal } from "../access/note-refusal.ts";
 import { permissionsOf } from "../access/policy.ts";
+import { notePush } from "../audit/pulls.ts";
 import { configOf } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { contentLength } from "../http/body.ts";
@@ -62,6 +63,7 @@ uploads.on("POST", collection, access("push"), async (c) => {
   const digest = parseDigest(digestParameter);
   const stored = await putWhole(c.env.BLOBS, c.req.raw.body, contentLength(c), digest);
   await commitBlob(c.env.DB, { repository, digest, ...stored }, c.var.requester);
+  notePushed(c, digest, stored.size);
   return created(c, digest);
 });
 
@@ -107,6 +109,7 @@ uploads.put(session, access("push"), async (c) => {
   }
   const blob = { repository: c.var.repository, digest, ...stored };
   const state = await commitUpload(c.env.DB, blob, location.id, c.var.requester);
+  if (state.state === "finished" && state.digest === digest) notePushed(c, digest, stored.size);
   return finishAgain(c, location, digest, stored.size === 0 ? noChunk : null, state);
 });
 
@@ -166,6 +169,11 @@ async function begun(c: UploadContext): Promise<Response> {
   });
 }
 
+function notePushed(c: UploadContext, digest: Digest, size: number): void {
+  const { repository, requester } = c.var;
+  notePush(c.env, requester, { kind: "blob.push", repository, reference: null, digest, size });
+}
+
 function created(c: UploadContext, digest: Digest): Response {
   return c.body(null, 201, {
     Location: `/v2/${c.var.repository}/blobs/${digest}`,
@@ -206,6 +214,7 @@ async function finishOpened(
 ): Promise<Response> {
   const answer = await finishSession(c.env, location, digest, chunk, c.var.requester);
   if (answer.kind === "conflict") throw await outOfOrder(c, location, answer);
+  if (answer.size !== null) notePushed(c, digest, answer.size);
   return created(c, digest);
 }
 

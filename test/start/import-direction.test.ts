@@ -20,7 +20,7 @@ const layers: readonly RegExp[] = [
   /^env$|^config$/,
   /^users\/user$|^access-tokens\/token$|^trust-rules\/rule$|^audit\/record$/,
   /^access\/(policy|scope|grants|trust-rule|public-issuers)$/,
-  /^http\//,
+  /^http\/|^trace\//,
   /^oci\//,
   /^limits$|^sql$|^requester$|^environment$/,
 ];
@@ -29,8 +29,11 @@ const layers: readonly RegExp[] = [
 const known: Readonly<Record<string, readonly string[]>> = {
   oci: [],
   http: [],
+  trace: [],
+  health: ["http", "access", "trace"],
+  metrics: ["http", "access", "trace"],
   audit: ["access", "api"],
-  access: ["http", "audit"],
+  access: ["http", "audit", "trace"],
   token: ["http", "access", "audit"],
   api: ["http", "access"],
   users: ["access", "access-tokens", "api", "audit"],
@@ -43,14 +46,15 @@ const known: Readonly<Record<string, readonly string[]>> = {
   referrers: ["http", "access"],
   repositories: ["http", "access"],
   manifests: ["http", "access", "blobs", "tags", "referrers", "repositories", "events", "audit"],
-  lifecycle: ["blobs", "uploads", "events", "audit"],
+  lifecycle: ["blobs", "uploads", "events", "audit", "metrics"],
 };
 
 /** Who may import a package; `hono` stands for `hono/factory` too. */
 const packages: Readonly<Record<string, RegExp>> = {
-  hono: /^app$|\/routes$|^access\/|^http\/|^api\//,
+  hono: /^app$|\/routes$|^access\/|^http\/|^trace\/|^api\//,
   "@hono": /\/routes$|^api\//,
   zod: /./,
+  "node:async_hooks": /^trace\//,
   "node:crypto": /./,
   "node:buffer": /./,
   jose: /^access\//,

@@ -14,6 +14,7 @@ describe("the settings", () => {
         AUDIT_PULLS: "paid/**",
         AUDIT_RETENTION_DAYS: "7",
         GC_GRACE_SECONDS: "0",
+        LOG_REQUESTS: "errors",
         UPLOAD_TTL_SECONDS: "60",
       }),
     );
@@ -26,6 +27,7 @@ describe("the settings", () => {
       AUDIT_PULLS: ["paid/**"],
       AUDIT_RETENTION_DAYS: 7,
       GC_GRACE_SECONDS: 0,
+      LOG_REQUESTS: "errors",
       UPLOAD_TTL_SECONDS: 60,
     });
   });
@@ -40,6 +42,8 @@ describe("the settings", () => {
       AUDIT_PULLS: [],
       AUDIT_RETENTION_DAYS: 90,
       GC_GRACE_SECONDS: 86_400,
+      // As the tests have it; wrangler.toml says all.
+      LOG_REQUESTS: "none",
       UPLOAD_TTL_SECONDS: 86_400,
     });
   });
@@ -54,6 +58,7 @@ describe("the settings", () => {
   });
 
   it.each([
+    ["LOG_REQUESTS", "some"],
     ["ACCESS_ADMINS", "ann"],
     ["ACCESS_TEAM_DOMAIN", "my-team.cloudflareaccess.com.example.com"],
     ["ACCESS_TEAM_DOMAIN", "a.my-team.cloudflareaccess.com"],

@@ -1,0 +1,205 @@
+import { env } from "cloudflare:workers";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { z } from "zod";
+import { app } from "../../src/app.ts";
+import { endpointOf } from "../../src/trace/endpoints.ts";
+import { countRegistry } from "../../src/metrics/size.ts";
+import { image, push } from "../fixtures/artifacts.ts";
+import { bodyOf } from "../fixtures/content.ts";
+import { freshAddress, makeRobot } from "../fixtures/principals.ts";
+import { environmentWith, registryWith } from "../fixtures/registry.ts";
+import { type RegistryClient, utf8 } from "../support/client.ts";
+
+/** What an operator sees of requests: lines, figures, times, and whether it is there at all. */
+
+afterEach(() => vi.restoreAllMocks());
+
+const lineSchema = z.object({
+  requestId: z.string(),
+  endpoint: z.string(),
+  method: z.string(),
+  repository: z.string().nullable(),
+  principal: z.string().nullable(),
+  status: z.number(),
+  bytes: z.number().nullable(),
+  receivedBytes: z.number().nullable(),
+  ms: z.number(),
+  d1: z.number(),
+  r2: z.number(),
+  durableObjects: z.number(),
+});
+
+function registry(settings: Record<string, string> = {}): RegistryClient {
+  return registryWith(
+    environmentWith({ LOG_REQUESTS: "all", ANONYMOUS_PULL: "public/**", ...settings }),
+    freshAddress(),
+  );
+}
+
+/** The lines that are printed while something is done. */
+async function linesOf(work: () => Promise<unknown>): Promise<z.infer<typeof lineSchema>[]> {
+  const printed = vi.spyOn(console, "log").mockImplementation(() => undefined);
+  await work();
+  const lines = printed.mock.calls.flatMap(([text]) => String(text).split("\n"));
+  printed.mockRestore();
+  return lines.map((line) => lineSchema.parse(JSON.parse(line)));
+}
+
+/** Of one that is let in, and one that is not. */
+async function linesOfPings(settings: Record<string, string>) {
+  return linesOf(async () => {
+    await bodyOf(await registry(settings).ping());
+    await bodyOf(await registry(settings).as(null).ping());
+  });
+}
+
+describe("the log", () => {
+  it("has one line a request, which says who did what to what, and what it cost", async () => {
+    const name = `public/${crypto.randomUUID()}`;
+    const pushed = await push(registry().repository(name), image(), "v1");
+    const digest = pushed.blobs[0]?.descriptor.digest ?? "";
+    const size = pushed.blobs[0]?.descriptor.size ?? 0;
+    const nobody = registry().as(null).repository(name);
+    let requestId: string | null = null;
+    const [pull, byTag] = await linesOf(async () => {
+      const response = await nobody.getBlob(digest);
+      requestId = response.headers.get("x-request-id");
+      await bodyOf(response);
+      await bodyOf(await nobody.headManifest("v1"));
+    });
+    const common = { repository: name, principal: "anonymous", status: 200, receivedBytes: null };
+    expect(pull).toMatchObject({ ...common, requestId, endpoint: "end-2", method: "GET", bytes: size });
+    expect(pull).toMatchObject({ d1: 1, r2: 1, durableObjects: 0 });
+    expect(byTag).toMatchObject({ ...common, endpoint: "end-3", method: "HEAD", d1: 1, r2: 0 });
+  });
+
+  it("tells of pushes with what came, and of refusals", async () => {
+    const name = `private/${crypto.randomUUID()}`;
+    const bytes = utf8(crypto.randomUUID());
+    const lines = await linesOf(async () => {
+      await registry().repository(name).pushBlob(bytes);
+      await bodyOf(await registry().as(null).repository(name).headManifest("v1"));
+    });
+    const put = lines.find(({ receivedBytes }) => receivedBytes === bytes.byteLength);
+    expect(put).toMatchObject({ status: 201, principal: "admin", repository: name, d1: 1, r2: 1 });
+    expect(lines.at(-1)).toMatchObject({ status: 401, principal: "anonymous", repository: name, endpoint: "end-3" });
+  });
+
+  it("has nothing of what is secret", async () => {
+    const { token } = await makeRobot(["**:pull"]);
+    const printed = vi.spyOn(console, "log").mockImplementation(() => undefined);
+    await bodyOf(await registry().as(token.authorization).request("GET", "/v2/?password=a-secret-word"));
+    await bodyOf(await registry().as(token.authorization).request("GET", "/nowhere/a-secret-word"));
+    const text = JSON.stringify(printed.mock.calls);
+    expect(text).toContain("requestId");
+    expect(text).not.toContain("a-secret-word");
+    expect(text).not.toContain(token.authorization.split(" ")[1]);
+  });
+
+  it("has failures alone with LOG_REQUESTS=errors, and nothing with none", async () => {
+    expect((await linesOfPings({ LOG_REQUESTS: "errors" })).map(({ status }) => status)).toEqual([401]);
+    expect(await linesOfPings({ LOG_REQUESTS: "none" })).toEqual([]);
+  });
+
+  it("has a name for every route", () => {
+    const routes = app.routes.filter(({ method, path }) => method !== "ALL" && !path.startsWith("/api/"));
+    expect(routes.length).toBeGreaterThan(15);
+    expect(routes.filter(({ method, path }) => endpointOf(method, path) === "none")).toEqual([]);
+  });
+});
+
+describe("Server-Timing", () => {
+  const debug = { "Moorage-Debug": "timing" };
+
+  it("is told an administrator who asks, with counts", async () => {
+    const name = `public/${crypto.randomUUID()}`;
+    await push(registry().repository(name), image(), "v1");
+    const { headers } = await registry().repository(name).headManifest("v1", debug);
+    expect(headers.get("server-timing")).toMatch(
+      /^auth;dur=\d+, d1;desc="1";dur=\d+, r2;desc="0";dur=\d+, do;desc="0";dur=\d+, total;dur=\d+$/,
+    );
+    expect((await registry().repository(name).headManifest("v1")).headers.has("server-timing")).toBe(false);
+  });
+
+  it("is told nobody else", async () => {
+    const name = `public/${crypto.randomUUID()}`;
+    await push(registry().repository(name), image(), "v1");
+    const { token } = await makeRobot(["**:pull,push,delete"]);
+    for (const as of [null, token.authorization]) {
+      const { headers } = await registry().as(as).repository(name).headManifest("v1", debug);
+      expect(headers.has("server-timing")).toBe(false);
+    }
+  });
+
+  it("is told everybody on the local run", async () => {
+    const { headers } = await registry({ LOCAL_RUN: "1", LOG_REQUESTS: "none" }).ping();
+    expect(headers.get("server-timing")).toContain("total;dur=");
+  });
+});
+
+describe("health", () => {
+  it("says that it lives, also where a secret is missing", async () => {
+    const response = await registryWith(environmentWith({ ADMIN_PASSWORD: "" }), freshAddress())
+      .as(null)
+      .request("GET", "/healthz");
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({ status: "ok" });
+  });
+
+  it("says that D1, R2 and Durable Objects answer, or which does not", async () => {
+    const now = Date.now();
+    const clock = vi.spyOn(Date, "now").mockReturnValue(now + 60_000);
+    const ready = await registry().as(null).request("GET", "/readyz");
+    expect(ready.status).toBe(200);
+    expect(await ready.json()).toEqual({ status: "ready", checks: { d1: "ok", r2: "ok", durableObjects: "ok" } });
+    clock.mockReturnValue(now + 120_000);
+    vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const broken = new Proxy(env.BLOBS, {
+      get: (bucket, property): unknown =>
+        property === "head"
+          ? async () => Promise.reject(new Error("the bucket is away"))
+          : Reflect.get(bucket, property),
+    });
+    const notReady = await registryWith(environmentWith({ BLOBS: broken }), freshAddress())
+      .as(null)
+      .request("GET", "/readyz");
+    expect(notReady.status).toBe(503);
+    const text = await notReady.text();
+    expect(JSON.parse(text)).toMatchObject({ checks: { d1: "ok", r2: "failed", durableObjects: "ok" } });
+    expect(text).not.toContain("away");
+  });
+});
+
+/** 0 where the text has no such metric. */
+function valueOf(text: string, metric: string): number {
+  const line = text.split("\n").find((each) => each.startsWith(metric));
+  return line === undefined ? 0 : Number(line.split(" ").at(-1));
+}
+
+describe("GET /metrics", () => {
+  it("counts requests and operations, in the text format of Prometheus", async () => {
+    const name = `public/${crypto.randomUUID()}`;
+    const pushed = await push(registry().repository(name), image(), "v1");
+    const nobody = registry().as(null).repository(name);
+    const metrics = async (): Promise<string> => (await registry().request("GET", "/metrics")).text();
+    const before = await metrics();
+    for (let time = 0; time < 3; time++) await bodyOf(await nobody.getManifest(pushed.descriptor.digest));
+    const after = await metrics();
+    const grown = (metric: string): number => valueOf(after, metric) - valueOf(before, metric);
+    expect(grown('moorage_requests_total{endpoint="end-3",method="GET",status="200"')).toBe(3);
+    expect(grown('moorage_operations_total{kind="d1"')).toBeGreaterThanOrEqual(3);
+    for (const line of after.trimEnd().split("\n")) {
+      expect(line).toMatch(/^(# (HELP|TYPE) moorage_\w+ .+|moorage_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? \d+)$/);
+    }
+  });
+
+  it("tells how large the registry is, as it was counted", async () => {
+    await push(registry().repository(`public/${crypto.randomUUID()}`), image(), "v1");
+    await countRegistry(env.DB, Date.now());
+    const { manifests } = (await env.DB.prepare("SELECT count(*) AS manifests FROM manifests").first<{
+      manifests: number;
+    }>()) ?? { manifests: -1 };
+    const text = await (await registry().request("GET", "/metrics")).text();
+    expect(text).toContain(`moorage_content{kind="manifest"} ${String(manifests)}\n`);
+  });
+});
