@@ -10,6 +10,7 @@ import { blobs } from "./blobs/routes.ts";
 import { BadSetting, configOf } from "./config.ts";
 import type { AppEnv } from "./env.ts";
 import { drainBody } from "./http/drain.ts";
+import { stampOf } from "./edge/stamp.ts";
 import { liveness, readiness } from "./health/routes.ts";
 import { manifests } from "./manifests/routes.ts";
 import { noteRequest } from "./metrics/note-request.ts";
@@ -41,9 +42,10 @@ app.use(async (c, next) => {
   // a part of the isolate's body budget to give back, and what came before the break to put in order.
   if (c.req.raw.body !== null) c.executionCtx.waitUntil(handled);
   await handled;
-  // Not c.header: on an answer that stands it makes a new one each time, and a stream of its text.
-  c.res.headers.set("Docker-Distribution-API-Version", "registry/2.0");
-  c.res.headers.set("X-Request-Id", requestId);
+  if (c.get("isStamped") !== true) {
+    // Not c.header: on an answer that stands it makes a new one each time, and a stream of its text.
+    for (const [name, value] of Object.entries(stampOf(requestId))) c.res.headers.set(name, value);
+  }
   tell(c, trace, Date.now() - fromMs);
   await drainBody(c.req.raw);
 });

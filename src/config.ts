@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { parsedOnce } from "./environment.ts";
-import { UPLOAD_TTL_MAX_SECONDS } from "./limits.ts";
+import { EDGE_BLOB_MAX_BYTES, EDGE_MEMORY_MAX_BYTES, UPLOAD_TTL_MAX_SECONDS } from "./limits.ts";
 import { repositoryPatternGrammar } from "./oci/repository-pattern.ts";
 
 const seconds = z
@@ -8,6 +8,13 @@ const seconds = z
   .regex(/^\d+$/, "is not a whole number of seconds")
   .regex(/^\d{1,9}$/, "must be 0 to 999999999")
   .transform(Number);
+
+const bytes = (most: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, "is not a whole number of bytes")
+    .transform(Number)
+    .refine((value) => value <= most, `must be 0 to ${String(most)}`);
 
 const patterns = z
   .string()
@@ -45,10 +52,18 @@ const settings = z.object({
     .string()
     .regex(/^[1-9]\d{0,3}$/, "is not a number of days from 1 to 9999")
     .transform(Number),
+  /** Largest blob that is kept in a data centre's cache; 0: none. */
+  CACHE_BLOB_MAX_BYTES: bytes(EDGE_BLOB_MAX_BYTES),
+  /** What an isolate may keep in its memory. */
+  CACHE_MEMORY_BYTES: bytes(EDGE_MEMORY_MAX_BYTES),
+  /** How long, in seconds, a cache answers who may only pull without asking the database; 0: nothing is cached. */
+  CACHE_TTL: seconds,
   /** How long content that nothing references is kept, and how long it stays condemned before it goes. */
   GC_GRACE_SECONDS: seconds,
   /** Which requests have a line in the log. */
   LOG_REQUESTS: z.enum(["all", "errors", "none"], { error: "is one of all, errors, none" }),
+  /** How far behind the database's replicas may be where who may only pull asks by tag, or for a list; 0: not at all. */
+  TAG_STALENESS_SECONDS: seconds,
   /** Life of an upload session from its POST. */
   UPLOAD_TTL_SECONDS: seconds.refine(
     (value) => value >= 1 && value <= UPLOAD_TTL_MAX_SECONDS,

@@ -11,6 +11,8 @@ export interface AppEnv {
     trace: Trace;
     /** Set by `access(right)`, for the request's line in the log; where that has not been reached, nobody knows. */
     endpoint?: string;
+    /** the answer was made with what every answer says (edge/stamp.ts) */
+    isStamped?: boolean;
     repository?: RepositoryName;
     caller?: Caller;
   };

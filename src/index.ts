@@ -1,6 +1,6 @@
-import { app } from "./app.ts";
+import { registry } from "./registry.ts";
 import { runSchedule } from "./lifecycle/schedule.ts";
 
 export { UploadSession } from "./uploads/session.ts";
 
-export default { fetch: app.fetch, scheduled: runSchedule } satisfies ExportedHandler<Env>;
+export default { fetch: registry.fetch, scheduled: runSchedule } satisfies ExportedHandler<Env>;

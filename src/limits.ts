@@ -175,7 +175,7 @@ export const PASSWORD_ITERATIONS = 100_000;
 export const LAST_USED_STEP_SECONDS = 300;
 
 /** How many requests one count of REQUESTS in wrangler.toml stands for, and how long its limit makes wait. */
-export const REQUESTS_PER_COUNT = 10;
+export const REQUESTS_PER_COUNT = 500;
 export const REQUESTS_WAIT_SECONDS = 10;
 
 /** The period of the failed logins' counter in wrangler.toml, and how many keys of a brake an isolate knows. */
@@ -242,6 +242,25 @@ export const ISSUERS_KEPT_MAX = 100;
 /** Pulls that one row statement of the audit takes, and how long the first of them waits for others. */
 export const PULLS_BATCH_MAX = 100;
 export const PULLS_BATCH_SECONDS = 5;
+
+/** Largest blob that is kept in an isolate's memory, and how many bytes are read into it at one moment. */
+export const EDGE_MEMORY_ITEM_MAX_BYTES = MIB;
+export const EDGE_READING_BYTES = 16 * MIB;
+
+/** How many fills of the data centre's cache one isolate has under way; a request has six connections at most. */
+export const EDGE_FILLS_MAX = 4;
+
+/** How long bytes are cached by their digest; half the collector's grace, where that is less. */
+export const EDGE_CONTENT_MAX_SECONDS = 86_400;
+
+/** How many deletes an isolate remembers one by one, for what is still on its way into a cache. */
+export const EDGE_FORGOTTEN_MAX = 1000;
+
+/** Largest CACHE_MEMORY_BYTES; an isolate has 128 MB for everything. */
+export const EDGE_MEMORY_MAX_BYTES = 64 * MIB;
+
+/** Largest object that the Cache API takes (developers.cloudflare.com/workers/platform/limits). */
+export const EDGE_BLOB_MAX_BYTES = 512 * MIB;
 
 /** The hour (UTC) in which it is counted what the registry has, for /metrics: a million manifests are 7 million rows. */
 export const COUNT_HOUR = 3;

@@ -27,10 +27,14 @@ export function access(right: Right) {
     c.set("endpoint", endpoint);
     const name = c.req.param("name");
     const repository = name === undefined ? null : parseRepositoryName(name);
+    const requestId = c.get("requestId");
     const fromMs = Date.now();
-    const caller = right === "public" ? nobody(c.env, false) : await authenticate(c.env, c.req.raw, c.var.requestId);
-    const requester = { principal: caller.principal, address: addressOf(c.req.raw), requestId: c.var.requestId };
-    await countRequest(c.env, requester.principal, requester.address);
+    const address = addressOf(c.req.raw);
+    const caller =
+      right === "public" ? nobody(c.env, false) : await authenticate(c.env, c.req.raw, { address, requestId });
+    const requester = { principal: caller.principal, address, requestId };
+    const counted = countRequest(c.env, requester.principal, address);
+    if (counted !== undefined) await counted;
     c.get("trace").accessMs = Date.now() - fromMs;
     if (repository !== null) c.set("repository", repository);
     c.set("caller", caller);
@@ -91,7 +95,8 @@ function refusal(c: Context, caller: Caller, right: Right, repository: Repositor
  * @throws OciError UNAUTHORIZED
  */
 export function requireScopeToPull(c: Context<RepositoryEnv>, source: RepositoryName): void {
-  const { caller, repository } = c.var;
+  const caller = c.get("caller");
+  const repository = c.get("repository");
   if (caller.proof !== "bearer" || caller.permissions.may("pull", source)) return;
   if (wasRefused(caller, "pull", source)) return;
   throw new OciError(

@@ -1,6 +1,5 @@
 import { configOf } from "../config.ts";
 import { isAccessToken } from "./access-token.ts";
-import { addressOf } from "./address.ts";
 import { parseAuthorization } from "./authorization-header.ts";
 import { verifyBearer } from "./bearer.ts";
 import { attemptLogin } from "./brakes.ts";
@@ -8,7 +7,7 @@ import { loginWithCloudflareAccess } from "./cloudflare-access.ts";
 import { isIdToken } from "./id-token.ts";
 import { loginWithKey, loginWithToken, type Login } from "./login.ts";
 import { anonymousPermissions, type Authority, type Caller, permissionsOf, permissionsOfScopes } from "./policy.ts";
-import { anonymous } from "../requester.ts";
+import { anonymous, type Requester } from "../requester.ts";
 import { refuseLogin } from "./refuse-login.ts";
 import { signingKeys } from "./signing-keys.ts";
 import { loginWithIdToken } from "./workload-identity.ts";
@@ -19,9 +18,13 @@ import { loginWithIdToken } from "./workload-identity.ts";
  * D1: 0; 1 for an access token, or an issuer of tokens, that this isolate has not seen lately; 1 for a login that fails.
  * @throws OciError UNAUTHORIZED, TOOMANYREQUESTS
  */
-export async function authenticate(env: Env, request: Request, requestId: string): Promise<Caller> {
-  const publicPatterns = configOf(env).ANONYMOUS_PULL;
-  const address = addressOf(request);
+export async function authenticate(
+  env: Env,
+  request: Request,
+  { address, requestId }: Pick<Requester, "address" | "requestId">,
+): Promise<Caller> {
+  const config = configOf(env);
+  const publicPatterns = config.ANONYMOUS_PULL;
   const nowMs = Date.now();
   const attempt = { address, nowMs, lookup: "kept" } as const;
   const known = async (user: string, login: Login): Promise<Caller> => {
@@ -30,13 +33,13 @@ export async function authenticate(env: Env, request: Request, requestId: string
     }
     return callerOf(login.authority, publicPatterns);
   };
-  const credentials = parseAuthorization(request.headers.get("authorization") ?? undefined);
+  const header = request.headers.get("authorization");
+  if (header === null && config.ACCESS_TEAM_DOMAIN === null) return nobody(env, false);
+  const credentials = parseAuthorization(header ?? undefined);
   switch (credentials.kind) {
     case "none": {
       // A browser's way: a client that says who it is means that, even if it says nobody.
-      const authority = request.headers.has("authorization")
-        ? null
-        : await loginWithCloudflareAccess(env, request.headers, nowMs);
+      const authority = header === null ? await loginWithCloudflareAccess(env, request.headers, nowMs) : null;
       return authority === null ? nobody(env, false) : callerOf(authority, publicPatterns);
     }
     case "malformed":
@@ -52,15 +55,23 @@ export async function authenticate(env: Env, request: Request, requestId: string
       if (isAccessToken(credentials.token)) {
         return known("", await loginWithToken(env, credentials.token, attempt));
       }
-      const claims = await verifyBearer(await signingKeys(env), credentials.token, new URL(request.url).host, nowMs);
-      if (claims === null) return nobody(env, true);
-      const permissions = permissionsOfScopes(claims.granted, claims.catalog, publicPatterns);
-      const { principal, granted, refused } = claims;
-      return { principal, permissions, proof: "bearer", badBearer: false, authority: null, granted, refused };
+      return authenticateBearer(env, credentials.token, new URL(request.url).host, nowMs);
     }
     default:
       return credentials satisfies never;
   }
+}
+
+/**
+ * Whose token of /token it is; nobody, where it does not hold.
+ * @param audience host and port that the request was sent to
+ */
+export async function authenticateBearer(env: Env, token: string, audience: string, nowMs: number): Promise<Caller> {
+  const claims = await verifyBearer(await signingKeys(env), token, audience, nowMs);
+  if (claims === null) return nobody(env, true);
+  const { principal, granted, refused } = claims;
+  const permissions = permissionsOfScopes(granted, claims.catalog, configOf(env).ANONYMOUS_PULL);
+  return { principal, permissions, proof: "bearer", badBearer: false, authority: null, granted, refused };
 }
 
 /** Of one who says each time who it is, and may all that is granted to it. */

@@ -64,29 +64,36 @@ function requireNotBraked(key: string, nowMs: number): void {
 }
 
 /** Requests of a principal that this isolate has not told the platform's counter yet. */
-const untold = new Kept<number>(BRAKED_KEPT_MAX);
+const untold = new Kept<{ count: number }>(BRAKED_KEPT_MAX);
 
 /** Principals, and addresses, that have had too many requests, by the time until which they wait, ms. */
 const waiting = new Kept<number>(BRAKED_KEPT_MAX);
 
 /**
  * Counts a request of a principal; of an address, where nobody logged in. Not of the administrator, who must come in
- * to mend whatever it is. The platform's counter is asked once in REQUESTS_PER_COUNT: it costs as much as half a pull
+ * to mend whatever it is. The platform's counter is asked once in REQUESTS_PER_COUNT: it costs as much as five warm pulls
  * in the local runtime.
+ * @returns undefined where the counter is not asked: a promise would cost more than all the rest
  * @throws OciError TOOMANYREQUESTS
  */
-export async function countRequest(env: Env, principal: Principal, address: string | null): Promise<void> {
-  if (principal.name === administrator.name) return;
+export function countRequest(env: Env, principal: Principal, address: string | null): Promise<void> | undefined {
+  if (principal.name === administrator.name) return undefined;
   const key = principal.name === anonymous.name ? `address:${keyOf(address)}` : principal.name;
   const nowMs = Date.now();
   const waitsUntilMs = waiting.get(key, nowMs);
   if (waitsUntilMs !== undefined) throw tooMany("too many requests", waitsUntilMs - nowMs);
-  const count = (untold.get(key, nowMs) ?? 0) + 1;
-  if (count < REQUESTS_PER_COUNT) {
-    untold.set(key, count, nowMs + BRAKE_SECONDS * 1000);
-    return;
+  const known = untold.get(key, nowMs);
+  if (known === undefined) {
+    untold.set(key, { count: 1 }, nowMs + BRAKE_SECONDS * 1000);
+    return undefined;
   }
+  known.count++;
+  if (known.count < REQUESTS_PER_COUNT) return undefined;
   untold.delete(key);
+  return askCounter(env, key, nowMs);
+}
+
+async function askCounter(env: Env, key: string, nowMs: number): Promise<void> {
   if ((await env.REQUESTS.limit({ key })).success) return;
   const untilMs = nowMs + REQUESTS_WAIT_SECONDS * 1000;
   waiting.set(key, untilMs, untilMs);

@@ -44,8 +44,15 @@ export function permissionsOf(authority: Authority, publicPatterns: readonly str
   };
 }
 
+/** By the setting's own array: most requests that nobody sends are for the same one. */
+const ofNobody = new WeakMap<readonly string[], Permissions>();
+
 export function anonymousPermissions(publicPatterns: readonly string[]): Permissions {
-  return permissionsOf({ principal: anonymous, admin: false, grants: [] }, publicPatterns);
+  const known = ofNobody.get(publicPatterns);
+  if (known !== undefined) return known;
+  const permissions = permissionsOf({ principal: anonymous, admin: false, grants: [] }, publicPatterns);
+  ofNobody.set(publicPatterns, permissions);
+  return permissions;
 }
 
 /**

@@ -1,5 +1,6 @@
 import { configOf } from "../config.ts";
 import { PULLS_BATCH_MAX, PULLS_BATCH_SECONDS } from "../limits.ts";
+import type { CacheResult } from "../trace/trace.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 import { matchesAnyPattern } from "../oci/repository-pattern.ts";
 import type { Requester } from "../requester.ts";
@@ -15,6 +16,8 @@ export interface Pull {
   /** bytes of the whole content */
   readonly size: number;
   readonly userAgent: string;
+  /** where it was answered from */
+  readonly cache: CacheResult;
 }
 
 /** Tells Analytics Engine of a push: of a manifest, or of a blob that was committed. No operation. */
@@ -23,7 +26,7 @@ export function notePush(
   by: Requester,
   push: Pick<Pull, "repository" | "reference" | "digest" | "size"> & { readonly kind: "manifest.push" | "blob.push" },
 ): void {
-  writePoint(env, by, { ...push, userAgent: "" });
+  writePoint(env, by, { ...push, userAgent: "", cache: "bypass" });
 }
 
 function writePoint(env: Env, by: Requester, point: Omit<Pull, "kind"> & { readonly kind: string }): void {
@@ -39,8 +42,9 @@ function writePoint(env: Env, by: Requester, point: Omit<Pull, "kind"> & { reado
       by.principal.tokenId,
       by.address,
       point.userAgent.slice(0, 256),
+      point.cache,
     ],
-    doubles: [point.size],
+    doubles: [point.size, point.cache === "memory" || point.cache === "cache" ? 1 : 0],
   });
 }
 

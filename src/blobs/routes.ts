@@ -1,9 +1,14 @@
 import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
 import { notePull } from "../audit/pulls.ts";
+import { databaseFor, read } from "../databases.ts";
+import { blobHeaders } from "../edge/content-headers.ts";
+import { type Bytes, findHeld, forget, forgetHeld, isCached, readContent } from "../edge/edge.ts";
+import type { Held } from "../edge/held.ts";
+import type { CacheResult } from "../trace/trace.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { etagOf, isNotModified, rangeStands } from "../http/conditional.ts";
-import { inert } from "../http/inert.ts";
+import { stampedResponse } from "../edge/stamp.ts";
 import { type ByteRange, parseRange } from "../http/range.ts";
 import { type Digest, parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
@@ -18,48 +23,63 @@ const blob = "/v2/:name{.+}/blobs/:digest{(?!uploads$)[^/]+}";
 
 /**
  * end-2, GET and HEAD: distribution-spec v1.1.1 «Pulling blobs», with RFC 9110 ranges and validators.
- * D1: 1; R2: 1 for a GET, k for one of k ranges.
+ * D1: 1; R2: 1 for a GET, k for one of k ranges. Of who may not push: 0 and 0 where it is cached; one R2 read more
+ * where the data centre's cache is filled; a digest that is not there is asked for twice (D1: 2).
  */
 blobs.get(blob, access("pull"), async (c) => {
   const digest = parseDigest(c.req.param("digest"));
-  const row = await findBlob(c.env.DB, c.var.repository, digest);
-  if (row === null) throw unknownBlob(digest);
+  const source = await findSource(c, digest);
+  const { size } = source;
   const etag = etagOf(digest);
+  const headers = blobHeaders(c.env, c.get("repository"), digest, size);
   if (isNotModified(c.req.header("if-none-match"), etag)) {
-    return c.body(null, 304, { ETag: etag, "Docker-Content-Digest": digest });
+    const { "Cache-Control": control = "" } = headers;
+    return c.body(null, 304, { ETag: etag, "Docker-Content-Digest": digest, "Cache-Control": control });
   }
   // HEAD has no ranges: RFC 9110 section 14.2 defines them for GET alone.
-  if (c.req.method === "HEAD") return c.body(null, 200, contentHeaders(digest, row.size));
-  const wanted = rangeStands(c.req.header("if-range"), etag) ? parseRange(c.req.header("range"), row.size) : whole;
+  if (c.req.method === "HEAD") return stampedResponse(c, null, headers);
+  const wanted = rangeStands(c.req.header("if-range"), etag) ? parseRange(c.req.header("range"), size) : whole;
   if (wanted.kind === "unsatisfiable") {
     throw new OciError(
       "BLOB_UPLOAD_INVALID",
-      { reason: "no byte of the range lies in the blob", range: c.req.header("range"), size: row.size },
-      { status: 416, headers: { "Content-Range": `bytes */${String(row.size)}` } },
+      { reason: "no byte of the range lies in the blob", range: c.req.header("range"), size },
+      { status: 416, headers: { "Content-Range": `bytes */${String(size)}` } },
     );
   }
-  notePulled(c, digest, row);
   if (wanted.kind === "whole") {
-    return c.body(await read(c, digest, row, null), 200, contentHeaders(digest, row.size));
+    const { body, result } = await source.read(null);
+    notePulled(c, digest, size, result);
+    return stampedResponse(c, body, headers);
   }
   const [first, ...rest] = wanted.ranges;
   if (rest.length === 0) {
-    return c.body(await read(c, digest, row, first), 206, {
-      ...contentHeaders(digest, first.end - first.start + 1),
-      "Content-Range": `bytes ${String(first.start)}-${String(first.end)}/${String(row.size)}`,
+    const { body, result } = await source.read(first);
+    notePulled(c, digest, size, result);
+    return new Response(body, {
+      status: 206,
+      headers: {
+        ...headers,
+        "Content-Length": String(first.end - first.start + 1),
+        "Content-Range": `bytes ${String(first.start)}-${String(first.end)}/${String(size)}`,
+      },
     });
   }
-  const several = multipartRanges(wanted.ranges, row.size, async (range) => read(c, digest, row, range));
-  return c.body(several.body, 206, {
-    ...contentHeaders(digest, several.lengthBytes),
-    "Content-Type": several.contentType,
+  notePulled(c, digest, size, source.result);
+  const several = multipartRanges(wanted.ranges, size, async (range) => streamOf((await source.read(range)).body));
+  return new Response(several.body, {
+    status: 206,
+    headers: { ...headers, "Content-Length": String(several.lengthBytes), "Content-Type": several.contentType },
   });
 });
 
 /** end-10: distribution-spec v1.1.1 «Deleting Blobs». This repository alone loses it, at once. D1: 1. */
 blobs.delete(blob, access("delete"), async (c) => {
   const digest = parseDigest(c.req.param("digest"));
-  if (!(await removeBlob(c.env.DB, digest, c.var.repository, c.var.requester))) throw unknownBlob(digest);
+  const repository = c.get("repository");
+  const requester = c.get("requester");
+  const isRemoved = await removeBlob(databaseFor(c.env, repository), digest, repository, requester);
+  await forget("blobs", repository, digest);
+  if (!isRemoved) throw unknownBlob(digest);
   return c.body(null, 202);
 });
 
@@ -67,41 +87,89 @@ type BlobContext = Context<RepositoryEnv, typeof blob>;
 
 const whole = { kind: "whole" } as const;
 
-async function read(c: BlobContext, digest: Digest, row: BlobRow, range: ByteRange | null): Promise<ReadableStream> {
-  const options = range === null ? {} : { range: { offset: range.start, length: range.end - range.start + 1 } };
-  const object = await c.env.BLOBS.get(row.objectKey, options);
-  // Deleted between the two reads: the last repository let go of it, and the collector came.
-  if (object === null) throw unknownBlob(digest);
-  return object.body;
+/** A blob that the repository has, and how to get its bytes. */
+interface Source {
+  readonly size: number;
+  readonly objectKey: string;
+  readonly result: CacheResult;
+  /** @throws OciError BLOB_UNKNOWN deleted since: the last repository let go of it, and the collector came */
+  readonly read: (range: ByteRange | null) => Promise<Bytes>;
 }
 
-function notePulled(c: BlobContext, digest: Digest, row: BlobRow): void {
+async function findSource(c: BlobContext, digest: Digest): Promise<Source> {
+  const repository = c.get("repository");
+  const mayPush = c.get("caller").permissions.may("push", repository);
+  const ask = async (isPrimary: boolean): Promise<BlobRow | null> =>
+    read(c.env, repository, { by: "digest", isPrimary }, async (queryable) => findBlob(queryable, repository, digest));
+  if (isCached(c.env, mayPush)) return cachedSource(c, digest, ask);
+  const row = await ask(mayPush);
+  if (row === null) throw unknownBlob(digest);
+  return {
+    size: row.size,
+    objectKey: row.objectKey,
+    result: "bypass",
+    read: async (range) => {
+      const options = range === null ? {} : { range: { offset: range.start, length: range.end - range.start + 1 } };
+      const object = await c.env.BLOBS.get(row.objectKey, options);
+      if (object === null) throw unknownBlob(digest);
+      return { body: object.body, result: "bypass" };
+    },
+  };
+}
+
+async function cachedSource(
+  c: BlobContext,
+  digest: Digest,
+  ask: (isPrimary: boolean) => Promise<BlobRow | null>,
+): Promise<Source> {
+  const request = { env: c.env, context: c.executionCtx, repository: c.get("repository") };
+  const askForHeld = async (isPrimary: boolean): Promise<HeldBlob | null> => {
+    const row = await ask(isPrimary);
+    return row === null ? null : { ...row, mediaType: "", body: null };
+  };
+  const found = await findHeld(request, "blobs", digest, askForHeld);
+  const first = found === null ? null : keyed(found.held);
+  if (found === null || first === null) throw unknownBlob(digest);
+  return {
+    size: first.size,
+    objectKey: first.objectKey,
+    result: found.result,
+    read: async (range) => {
+      const bytes = await readContent(request, digest, first, range);
+      if (bytes !== null) return bytes;
+      // Deleted by another isolate; it may have been pushed again since, under another key.
+      await forgetHeld("blobs", c.get("repository"), digest);
+      const again = keyed((await findHeld(request, "blobs", digest, askForHeld))?.held ?? null);
+      const bytesAgain = again === null ? null : await readContent(request, digest, again, range);
+      if (bytesAgain === null) throw unknownBlob(digest);
+      return bytesAgain;
+    },
+  };
+}
+
+function keyed(held: Held | null): HeldBlob | null {
+  return held === null || held.objectKey === null ? null : { ...held, objectKey: held.objectKey };
+}
+
+function streamOf(body: Bytes["body"]): ReadableStream {
+  return body instanceof ReadableStream ? body : new Blob([body]).stream();
+}
+
+type HeldBlob = Held & { readonly objectKey: string };
+
+function notePulled(c: BlobContext, digest: Digest, size: number, cache: CacheResult): void {
   const userAgent = c.req.header("user-agent") ?? "";
+  c.get("trace").cache = cache;
   const pull = {
     kind: "blob",
-    repository: c.var.repository,
+    repository: c.get("repository"),
     reference: null,
     digest,
-    size: row.size,
+    size,
     userAgent,
+    cache,
   } as const;
-  notePull(c.env, c.executionCtx, c.var.requester, pull);
-}
-
-/**
- * A blob's bytes have no media type of their own here: descriptors name it. octet-stream also keeps proxies and browsers
- * from making anything else of them; `Content-Encoding: identity` says that they are as stored.
- */
-function contentHeaders(digest: Digest, lengthBytes: number): Record<string, string> {
-  return {
-    "Content-Type": "application/octet-stream",
-    "Content-Length": String(lengthBytes),
-    "Content-Encoding": "identity",
-    "Accept-Ranges": "bytes",
-    "Docker-Content-Digest": digest,
-    ETag: etagOf(digest),
-    ...inert,
-  };
+  notePull(c.env, c.executionCtx, c.get("requester"), pull);
 }
 
 function unknownBlob(digest: Digest): OciError {

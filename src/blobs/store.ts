@@ -1,3 +1,4 @@
+import type { Queryable } from "../databases.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 import type { SqlCondition } from "../sql.ts";
@@ -11,7 +12,7 @@ export interface BlobRow {
 }
 
 /** One query, served by repositories.name, blobs.digest and the membership's primary key. */
-export async function findBlob(db: D1Database, repository: RepositoryName, digest: Digest): Promise<BlobRow | null> {
+export async function findBlob(db: Queryable, repository: RepositoryName, digest: Digest): Promise<BlobRow | null> {
   return db
     .prepare(
       `SELECT blobs.size AS size, blobs.object_key AS objectKey

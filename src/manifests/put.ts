@@ -1,3 +1,4 @@
+import { databaseFor } from "../databases.ts";
 import type { Requester } from "../requester.ts";
 import { type AuditEntry, insertAudit } from "../audit/store.ts";
 import { insertGarbage } from "../blobs/garbage.ts";
@@ -34,6 +35,7 @@ export interface PutManifest {
 export async function putManifest(env: Pick<Env, "DB" | "BLOBS">, put: PutManifest): Promise<readonly string[]> {
   const { manifest, digest, repository, by } = put;
   const wasAccepted = { sql: accepted, values: [repository, digest, by.requestId] };
+  const db = databaseFor(env, repository);
   const nowMs = Date.now();
   const inline = manifest.text !== null && put.bytes.byteLength <= MANIFEST_INLINE_MAX_BYTES;
   const objectKey = inline ? null : newKey("manifests/", nowMs);
@@ -43,32 +45,34 @@ export async function putManifest(env: Pick<Env, "DB" | "BLOBS">, put: PutManife
   const references = encodeReferences(manifest.references, put.sparse);
   const listed = manifest.subject === null ? null : listedDescriptor(put, warnings);
   const needsNothing = put.sparse || manifest.references.every((reference) => !reference.required);
-  const first = env.DB.prepare(insertManifestSql(references)).bind(
-    repository,
-    digest,
-    manifest.mediaType,
-    put.bytes.byteLength,
-    manifest.subject,
-    manifest.artifactType,
-    put.by.requestId,
-    nowMs,
-    objectKey,
-    listed,
-    inline ? manifest.text : null,
-    ...references,
-  );
-  const results = await env.DB.batch([
+  const first = db
+    .prepare(insertManifestSql(references))
+    .bind(
+      repository,
+      digest,
+      manifest.mediaType,
+      put.bytes.byteLength,
+      manifest.subject,
+      manifest.artifactType,
+      put.by.requestId,
+      nowMs,
+      objectKey,
+      listed,
+      inline ? manifest.text : null,
+      ...references,
+    );
+  const results = await db.batch([
     // A manifest that needs content needs a repository that has it, so a refused one leaves no repository behind.
-    ...(needsNothing ? [insertRepository(env.DB, repository, nowMs)] : []),
+    ...(needsNothing ? [insertRepository(db, repository, nowMs)] : []),
     first,
-    ...writeReferences(env.DB, put, references),
-    ...setTags(env.DB, { ...put, actor: by.principal.name, requestId: by.requestId, nowMs }),
-    ...(objectKey === null ? [] : [insertGarbage(env.DB, [objectKey], nowMs)]),
-    insertEvent(env.DB, pushed(put, nowMs), wasAccepted),
-    insertAudit(env.DB, by, pushEntry(put), nowMs, wasAccepted),
+    ...writeReferences(db, put, references),
+    ...setTags(db, { ...put, actor: by.principal.name, requestId: by.requestId, nowMs }),
+    ...(objectKey === null ? [] : [insertGarbage(db, [objectKey], nowMs)]),
+    insertEvent(db, pushed(put, nowMs), wasAccepted),
+    insertAudit(db, by, pushEntry(put), nowMs, wasAccepted),
   ]);
   const changes = results[needsNothing ? 1 : 0]?.meta.changes ?? 0;
-  if (changes === 0) throw await whyRefused(env.DB, repository, references);
+  if (changes === 0) throw await whyRefused(db, repository, references);
   return warnings;
 }
 

@@ -3,13 +3,19 @@ import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
 import { notePull, notePush } from "../audit/pulls.ts";
 import { configOf } from "../config.ts";
+import { databaseFor, type Queryable, read } from "../databases.ts";
+import { manifestHeaders } from "../edge/content-headers.ts";
+import { findHeld, forget, forgetHeld, forgetInMemory, isCached, readContent } from "../edge/edge.ts";
+import type { Held } from "../edge/held.ts";
+import type { CacheResult } from "../trace/trace.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { withManifestBody } from "../http/body.ts";
 import { etagOf, isNotModified } from "../http/conditional.ts";
-import { inert } from "../http/inert.ts";
+import { stampedResponse } from "../edge/stamp.ts";
 import { warningHeader } from "../http/warning.ts";
 import { MANIFEST_MAX_BYTES, TAGS_PER_PUT_MAX } from "../limits.ts";
 import { type Digest, digestAlgorithm, parseDigest } from "../oci/digest.ts";
+import type { RepositoryName } from "../oci/repository.ts";
 import { OciError } from "../oci/errors.ts";
 import { type Manifest, parseManifest } from "../oci/manifest.ts";
 import { mediaTypeOfHeader } from "../oci/media-types.ts";
@@ -17,7 +23,7 @@ import { isTag, parseReference, type Reference, type Tag, tagGrammar } from "../
 import { matchesAnyPattern } from "../oci/repository-pattern.ts";
 import { putManifest } from "./put.ts";
 import { removeManifest, removeTag } from "./remove.ts";
-import { findManifest, findManifestHead, type ManifestBodyRow, type ManifestRow } from "./store.ts";
+import { findManifest, findManifestHead, type ManifestBodyRow } from "./store.ts";
 
 export const manifests = new Hono<RepositoryEnv>();
 
@@ -25,27 +31,27 @@ const manifest = "/v2/:name{.+}/manifests/:reference";
 
 /**
  * end-3, GET and HEAD: distribution-spec v1.1.1 «Pulling manifests». The stored bytes, under the stored media type,
- * whatever Accept says. D1: 1; R2: 1 for a GET of a manifest that is too large for its row.
+ * whatever Accept says. D1: 1; R2: 1 for a GET of a manifest that is too large for its row. By digest, of who may not
+ * push: 0 and 0 where it is cached; a digest that is not there is asked for twice (D1: 2).
  */
 manifests.get(manifest, access("pull"), async (c) => {
   const reference = parseReference(c.req.param("reference"));
+  if (reference.kind === "malformed") throw unknownManifest(c.req.param("reference"), reference.reason);
+  const mayPush = c.get("caller").permissions.may("push", c.get("repository"));
+  if (reference.kind === "digest" && isCached(c.env, mayPush)) return getCached(c, reference.digest);
   if (c.req.method === "HEAD") {
-    const row = await findReferenced(c, reference, findManifestHead);
-    if (isNotModified(c.req.header("if-none-match"), etagOf(row.digest))) return notModified(c, row);
-    return c.body(null, 200, contentHeaders(row));
+    const row = await findReferenced(c, reference, mayPush, findManifestHead);
+    const headers = manifestHeaders(c.env, c.get("repository"), row.digest, row, reference.kind);
+    if (isNotModified(c.req.header("if-none-match"), etagOf(row.digest))) return notModified(c, row.digest, headers);
+    return new Response(null, { headers });
   }
-  const row = await findReferenced(c, reference, findManifest);
-  if (isNotModified(c.req.header("if-none-match"), etagOf(row.digest))) return notModified(c, row);
+  c.get("trace").cache = "bypass";
+  const row = await findReferenced(c, reference, mayPush, findManifest);
+  const headers = manifestHeaders(c.env, c.get("repository"), row.digest, row, reference.kind);
+  if (isNotModified(c.req.header("if-none-match"), etagOf(row.digest))) return notModified(c, row.digest, headers);
   const body = await bodyOf(c.env.BLOBS, row);
-  notePull(c.env, c.executionCtx, c.var.requester, {
-    kind: "manifest",
-    repository: c.var.repository,
-    reference: reference.kind === "tag" ? reference.tag : null,
-    digest: row.digest,
-    size: row.size,
-    userAgent: c.req.header("user-agent") ?? "",
-  });
-  return c.body(body, 200, contentHeaders(row));
+  note(c, reference.kind === "tag" ? reference.tag : null, row.digest, row.size, "bypass");
+  return new Response(body, { headers });
 });
 
 /**
@@ -59,17 +65,18 @@ manifests.put(manifest, access("push"), async (c) => {
     const digest = digestOf(bytes, reference);
     const parsed = parseManifest(bytes, mediaTypeOfHeader(c.req.header("content-type")));
     const warnings = await putManifest(c.env, {
-      repository: c.var.repository,
+      repository: c.get("repository"),
       digest,
       bytes,
       manifest: parsed,
       tags,
-      sparse: matchesAnyPattern(c.var.repository, configOf(c.env).ALLOW_SPARSE),
-      by: c.var.requester,
+      sparse: matchesAnyPattern(c.get("repository"), configOf(c.env).ALLOW_SPARSE),
+      by: c.get("requester"),
     });
-    notePush(c.env, c.var.requester, {
+    forgetInMemory("manifests", c.get("repository"), digest);
+    notePush(c.env, c.get("requester"), {
       kind: "manifest.push",
-      repository: c.var.repository,
+      repository: c.get("repository"),
       reference: reference.kind === "tag" ? reference.tag : null,
       digest,
       size: bytes.byteLength,
@@ -87,11 +94,13 @@ manifests.put(manifest, access("push"), async (c) => {
 /** end-9: distribution-spec v1.1.1 «Deleting tags», «Deleting Manifests». D1: 1. */
 manifests.delete(manifest, access("delete"), async (c) => {
   const reference = parseReference(c.req.param("reference"));
-  const removal = { repository: c.var.repository, by: c.var.requester };
+  const removal = { repository: c.get("repository"), by: c.get("requester") };
+  const db = databaseFor(c.env, c.get("repository"));
   const removed =
     reference.kind === "digest"
-      ? await removeManifest(c.env.DB, reference.digest, removal)
-      : reference.kind === "tag" && (await removeTag(c.env.DB, reference.tag, removal));
+      ? await removeManifest(db, reference.digest, removal)
+      : reference.kind === "tag" && (await removeTag(db, reference.tag, removal));
+  if (reference.kind === "digest") await forget("manifests", c.get("repository"), reference.digest);
   if (!removed) throw unknownManifest(c.req.param("reference"));
   return c.body(null, 202);
 });
@@ -100,35 +109,65 @@ type ManifestContext = Context<RepositoryEnv, typeof manifest>;
 
 async function findReferenced<Row>(
   c: ManifestContext,
-  reference: Reference,
+  reference: Exclude<Reference, { kind: "malformed" }>,
+  isPrimary: boolean,
   find: (
-    db: D1Database,
-    repository: typeof c.var.repository,
+    queryable: Queryable,
+    repository: RepositoryName,
     reference: Tag | Digest,
     kind: "tag" | "digest",
   ) => Promise<Row | null>,
 ): Promise<Row> {
-  if (reference.kind === "malformed") throw unknownManifest(c.req.param("reference"), reference.reason);
+  const repository = c.get("repository");
   const value = reference.kind === "tag" ? reference.tag : reference.digest;
-  const row = await find(c.env.DB, c.var.repository, value, reference.kind);
+  const by = reference.kind === "tag" ? "name" : "digest";
+  const row = await read(c.env, repository, { by, isPrimary }, async (queryable) =>
+    find(queryable, repository, value, reference.kind),
+  );
   if (row === null) throw unknownManifest(value);
   return row;
 }
 
-/** `Content-Encoding: identity` keeps proxies from compressing: the bytes, and their length, are what the digest is of. */
-function contentHeaders(row: ManifestRow): Record<string, string> {
-  return {
-    "Content-Type": row.mediaType,
-    "Content-Length": String(row.size),
-    "Content-Encoding": "identity",
-    "Docker-Content-Digest": row.digest,
-    ETag: etagOf(row.digest),
-    ...inert,
+/** For who may not push: what a digest names never changes, so it is asked for once a while. */
+async function getCached(c: ManifestContext, digest: Digest): Promise<Response> {
+  const request = { env: c.env, context: c.executionCtx, repository: c.get("repository") };
+  const ask = async (isPrimary: boolean): Promise<Held | null> => {
+    const row = await findReferenced(c, { kind: "digest", digest }, isPrimary, findManifest);
+    return { ...row, body: row.body === null ? null : new TextEncoder().encode(row.body) };
   };
+  const found = await findHeld(request, "manifests", digest, ask);
+  if (found === null) throw unknownManifest(digest);
+  const { held, result } = found;
+  c.get("trace").cache = result;
+  const headers = manifestHeaders(c.env, c.get("repository"), digest, held, "digest");
+  if (isNotModified(c.req.header("if-none-match"), etagOf(digest))) return notModified(c, digest, headers);
+  if (c.req.method === "HEAD") return stampedResponse(c, null, headers);
+  note(c, null, digest, held.size, result);
+  if (held.body !== null) return stampedResponse(c, held.body, headers);
+  const { objectKey } = held;
+  const content = objectKey === null ? null : await readContent(request, digest, { ...held, objectKey }, null);
+  if (content !== null) return new Response(content.body, { headers });
+  await forgetHeld("manifests", c.get("repository"), digest);
+  throw unknownManifest(digest);
 }
 
-function notModified(c: ManifestContext, row: ManifestRow): Response {
-  return c.body(null, 304, { ETag: etagOf(row.digest), "Docker-Content-Digest": row.digest });
+function notModified(c: ManifestContext, digest: Digest, headers: Record<string, string>): Response {
+  const { ETag = "", "Cache-Control": control = "" } = headers;
+  return c.body(null, 304, { ETag, "Docker-Content-Digest": digest, "Cache-Control": control });
+}
+
+function note(c: ManifestContext, tag: string | null, digest: Digest, size: number, cache: CacheResult): void {
+  const userAgent = c.req.header("user-agent") ?? "";
+  const pull = {
+    kind: "manifest",
+    repository: c.get("repository"),
+    reference: tag,
+    digest,
+    size,
+    userAgent,
+    cache,
+  } as const;
+  notePull(c.env, c.executionCtx, c.get("requester"), pull);
 }
 
 async function bodyOf(bucket: R2Bucket, row: ManifestBodyRow): Promise<string | ReadableStream> {
@@ -191,7 +230,7 @@ function accepted(
   reference: Reference,
   tags: readonly Tag[],
 ): Response {
-  c.header("Location", `/v2/${c.var.repository}/manifests/${digest}`);
+  c.header("Location", `/v2/${c.get("repository")}/manifests/${digest}`);
   c.header("Docker-Content-Digest", digest);
   if (parsed.subject !== null) c.header("OCI-Subject", parsed.subject);
   const named = reference.kind === "tag" ? reference.tag : null;

@@ -1,3 +1,4 @@
+import type { Queryable } from "../databases.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Tag } from "../oci/reference.ts";
 import type { RepositoryName } from "../oci/repository.ts";
@@ -37,7 +38,7 @@ export const manifestQueries = {
 } as const;
 
 export async function findManifestHead(
-  db: D1Database,
+  db: Queryable,
   repository: RepositoryName,
   reference: Tag | Digest,
   kind: "tag" | "digest",
@@ -47,7 +48,7 @@ export async function findManifestHead(
 }
 
 export async function findManifest(
-  db: D1Database,
+  db: Queryable,
   repository: RepositoryName,
   reference: Tag | Digest,
   kind: "tag" | "digest",

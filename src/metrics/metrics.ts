@@ -1,3 +1,4 @@
+import { memoryInUse } from "../edge/edge.ts";
 import type { RequestLine } from "../trace/request-log.ts";
 import type { Trace } from "../trace/trace.ts";
 
@@ -10,6 +11,7 @@ let isolate: string | null = null;
 
 const requests = new Map<string, number>();
 const operations = { d1: 0, r2: 0, durableObjects: 0 };
+const cache = { memory: 0, cache: 0, miss: 0, bypass: 0 };
 let sentBytes = 0;
 let receivedBytes = 0;
 
@@ -21,6 +23,7 @@ export function countRequest(line: RequestLine, trace: Trace): void {
   operations.d1 += trace.d1.count;
   operations.r2 += trace.r2.count;
   operations.durableObjects += trace.durableObjects.count;
+  if (trace.cache !== null) cache[trace.cache]++;
 }
 
 interface Metric {
@@ -44,6 +47,7 @@ export interface RegistrySize {
 
 /** The text format of Prometheus, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats). */
 export function prometheusText(size: RegistrySize | null): string {
+  const { entries, bytes } = memoryInUse();
   // Nothing random can be had before the first request.
   isolate ??= crypto.randomUUID().slice(0, 8);
   const common = `isolate="${isolate}"`;
@@ -60,6 +64,12 @@ export function prometheusText(size: RegistrySize | null): string {
       help: "Round trips to D1, R2 and Durable Objects.",
       samples: Object.entries(operations).map(([kind, count]) => [`kind="${kind}"`, count]),
     },
+    {
+      name: "moorage_pulls_total",
+      type: "counter",
+      help: "Pulls by where they were answered from.",
+      samples: Object.entries(cache).map(([from, count]) => [`from="${from}"`, count]),
+    },
     { name: "moorage_sent_bytes_total", type: "counter", help: "Bytes of answers.", samples: [["", sentBytes]] },
     {
       name: "moorage_received_bytes_total",
@@ -67,6 +77,8 @@ export function prometheusText(size: RegistrySize | null): string {
       help: "Bytes of requests that told their length.",
       samples: [["", receivedBytes]],
     },
+    { name: "moorage_cache_bytes", type: "gauge", help: "Memory of the pull cache.", samples: [["", bytes]] },
+    { name: "moorage_cache_entries", type: "gauge", help: "Entries of the pull cache.", samples: [["", entries]] },
   ];
   const ofRegistry: readonly Metric[] =
     size === null

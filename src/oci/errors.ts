@@ -98,7 +98,13 @@ function envelope(body: unknown, status: number, headers: Readonly<Record<string
   const bytes = new TextEncoder().encode(JSON.stringify(body));
   return new Response(bytes, {
     status,
-    headers: { "Content-Type": "application/json", "Content-Length": String(bytes.byteLength), ...headers },
+    headers: {
+      "Content-Type": "application/json",
+      "Content-Length": String(bytes.byteLength),
+      // A 404 may be kept by whoever is in between, unless it says that it may not (RFC 9110 section 15.1).
+      "Cache-Control": "no-store",
+      ...headers,
+    },
   });
 }
 

@@ -8,6 +8,7 @@ export const repositoryPatternGrammar = /^(?=.{1,255}$)(?!.*\*{3})[a-z0-9._\-*]+
  * with the product of the lengths; a regular expression of many stars would try every way of parting a name among them.
  */
 export function matchesPattern(repository: RepositoryName, pattern: string): boolean {
+  if (pattern === "**") return true;
   /** where the pattern goes on after the last star of each kind, and where in the name that star has come to; -1: none */
   let within = { pattern: -1, name: 0 };
   let across = { pattern: -1, name: 0 };

@@ -1,5 +1,6 @@
 import { Hono } from "hono";
 import { access } from "../access/access.ts";
+import { read } from "../databases.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { nextLink } from "../http/page.ts";
 import { text } from "../http/text.ts";
@@ -26,7 +27,12 @@ referrers.get("/v2/:name{.+}/referrers/:digest", access("pull"), async (c) => {
     );
   }
   const filter = artifactType === "" ? null : artifactType;
-  const page = await listReferrers(c.env.DB, c.var.repository, digest, filter, Number(after));
+  const { repository } = c.var;
+  const isPrimary = c.var.caller.permissions.may("push", repository);
+  const found = await read(c.env, repository, { by: "name", isPrimary }, async (queryable) =>
+    listReferrers(queryable, repository, digest, filter, Number(after)),
+  );
+  const page = found ?? { descriptors: "", next: null };
   const parameters = { after: String(page.next), ...(filter === null ? {} : { artifactType: filter }) };
   // ggcr takes only this very Content-Type, without a charset. The list is joined, not parsed and printed again.
   const list = `{"schemaVersion":2,"mediaType":"${imageIndex}","manifests":[${page.descriptors}]}`;

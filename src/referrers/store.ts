@@ -1,3 +1,4 @@
+import type { Queryable } from "../databases.ts";
 import { REFERRERS_PER_PAGE_MAX, REFERRERS_SLICE_BYTES, REFERRERS_SLICES_PER_PAGE } from "../limits.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
@@ -31,7 +32,7 @@ const wanted = `FROM manifests
  * @param after id of the last descriptor of the page before, 0 for the first page
  */
 export async function listReferrers(
-  db: D1Database,
+  db: Queryable,
   repository: RepositoryName,
   subject: Digest,
   artifactType: string | null,
@@ -55,7 +56,7 @@ export async function listReferrers(
 
 /** D1 hands out a value of at most 2 MB, and each row costs more to hand out than to find: they come as joined slices. */
 async function listManyReferrers(
-  db: D1Database,
+  db: Queryable,
   repository: RepositoryName,
   subject: Digest,
   artifactType: string | null,

@@ -1,3 +1,4 @@
+import type { Queryable } from "../databases.ts";
 import { z } from "zod";
 import type { Digest } from "../oci/digest.ts";
 import type { Tag } from "../oci/reference.ts";
@@ -119,7 +120,7 @@ function noteDeleted(
  * @returns null where there is no such repository
  */
 export async function listTags(
-  db: D1Database,
+  db: Queryable,
   repository: RepositoryName,
   last: string,
   limit: number,

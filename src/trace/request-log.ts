@@ -28,12 +28,13 @@ export function logRequest(
   context: Pick<ExecutionContext, "waitUntil">,
   isLocal: boolean,
 ): void {
-  const { d1, r2, durableObjects } = trace;
+  const { d1, r2, durableObjects, cache } = trace;
   const text = JSON.stringify({
     ...line,
     d1: d1.count,
     r2: r2.count,
     durableObjects: durableObjects.count,
+    cache,
   });
   if (!isLocal) {
     printLines([text]);

@@ -1,11 +1,16 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { observe, type OperationKind } from "./observed-calls.ts";
 
+/** Where a pull was answered from; `bypass`: the caller may push, or asks by tag, or nothing is cached. */
+export type CacheResult = "memory" | "cache" | "miss" | "bypass";
+
 /** What one request did outside of the isolate's memory, and for how long it waited for it. */
 export interface Trace {
   readonly d1: Spent;
   readonly r2: Spent;
   readonly durableObjects: Spent;
+  /** of a pull */
+  cache: CacheResult | null;
   /** until it was known who asks, ms */
   accessMs: number;
 }
@@ -23,6 +28,7 @@ export function newTrace(): Trace {
     d1: { count: 0, ms: 0 },
     r2: { count: 0, ms: 0 },
     durableObjects: { count: 0, ms: 0 },
+    cache: null,
     accessMs: 0,
   };
 }

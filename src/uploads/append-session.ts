@@ -1,3 +1,4 @@
+import { databaseFor } from "../databases.ts";
 import { OciError } from "../oci/errors.ts";
 import { appendChunk, type Chunk } from "./append.ts";
 import { type Conflict, conflictOf } from "./finish.ts";
@@ -30,14 +31,17 @@ export async function appendSession(
     );
   }
   if (answer.kind === "conflict") {
-    const state = location.opened ? opened : await findUploadState(env.DB, location.id);
+    const state = location.opened ? opened : await findUploadState(databaseFor(env, location.repository), location.id);
     if (state !== null && state.state !== "opened") throw unknownUpload();
     return answer;
   }
   const { lease } = answer;
   try {
     // From now on requests at the POST's location know that there is a ledger; one that ended without is over.
-    if (!location.opened && (await claimUploadState(env.DB, location.id, opened)).standing.state !== "opened") {
+    if (
+      !location.opened &&
+      (await claimUploadState(databaseFor(env, location.repository), location.id, opened)).standing.state !== "opened"
+    ) {
       await lease.discard();
       throw unknownUpload();
     }

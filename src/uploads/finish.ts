@@ -1,3 +1,4 @@
+import { databaseFor } from "../databases.ts";
 import { createHash } from "node:crypto";
 import type { Requester } from "../requester.ts";
 import { newKey } from "../blobs/keys.ts";
@@ -59,7 +60,11 @@ export async function finishSession(
       : await appendChunk(env.BLOBS, answer, chunk, digestAlgorithm(digest), "seal");
     if (ledger === null) return await finishOvertaken(session, digest);
     const objectKey = await wholeObject(env.BLOBS, ledger, lease, digest);
-    await commitBlob(env.DB, { repository: location.repository, digest, size: ledger.offset, objectKey }, by);
+    await commitBlob(
+      databaseFor(env, location.repository),
+      { repository: location.repository, digest, size: ledger.offset, objectKey },
+      by,
+    );
     await lease.finish(digest);
     return { kind: "created", size: ledger.offset };
   } catch (error) {

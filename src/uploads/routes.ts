@@ -6,6 +6,7 @@ import { noteRefusal } from "../access/note-refusal.ts";
 import { permissionsOf } from "../access/policy.ts";
 import { notePush } from "../audit/pulls.ts";
 import { configOf } from "../config.ts";
+import { databaseFor } from "../databases.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { contentLength } from "../http/body.ts";
 import { type ByteRange, parseChunkRange } from "../http/range.ts";
@@ -50,19 +51,19 @@ uploads.on("POST", collection, access("push"), async (c) => {
     const source = from === undefined || from === "" ? null : parseRepositoryName(from);
     const mayPull = (name: typeof repository): boolean => c.var.caller.permissions.may("pull", name);
     if (source !== null) requireScopeToPull(c, source);
-    const candidates = await mountCandidates(c.env.DB, mounted, source);
-    if (await mountBlob(c.env.DB, { into: repository, digest: mounted, candidates, mayPull }, c.var.requester)) {
+    const candidates = await mountCandidates(databaseOf(c), mounted, source);
+    if (await mountBlob(databaseOf(c), { into: repository, digest: mounted, candidates, mayPull }, c.var.requester)) {
       return created(c, mounted);
     }
     if (source === null) await offerSource(c, candidates);
-    else if (!mayPull(source)) await noteRefusal(c.env.DB, c.var.requester, "pull", source);
+    else if (!mayPull(source)) await noteRefusal(databaseOf(c), c.var.requester, "pull", source);
     return begun(c);
   }
   const digestParameter = c.req.query("digest");
   if (digestParameter === undefined) return begun(c);
   const digest = parseDigest(digestParameter);
   const stored = await putWhole(c.env.BLOBS, c.req.raw.body, contentLength(c), digest);
-  await commitBlob(c.env.DB, { repository, digest, ...stored }, c.var.requester);
+  await commitBlob(databaseOf(c), { repository, digest, ...stored }, c.var.requester);
   notePushed(c, digest, stored.size);
   return created(c, digest);
 });
@@ -91,7 +92,7 @@ uploads.put(session, access("push"), async (c) => {
   if (location.opened) return finishOpened(c, location, digest, chunk);
   // With bytes and no Content-Range it is the whole blob, by far the commonest push: nothing is asked beforehand.
   if (chunk.lengthBytes === 0 || chunk.range !== null) {
-    const state = await findUploadState(c.env.DB, location.id);
+    const state = await findUploadState(databaseOf(c), location.id);
     if (state !== null) return finishAgain(c, location, digest, chunk, state);
     if (chunk.range !== null && chunk.range.start !== 0)
       throw await outOfOrder(c, location, { kind: "conflict", offset: 0 });
@@ -108,7 +109,7 @@ uploads.put(session, access("push"), async (c) => {
     });
   }
   const blob = { repository: c.var.repository, digest, ...stored };
-  const state = await commitUpload(c.env.DB, blob, location.id, c.var.requester);
+  const state = await commitUpload(databaseOf(c), blob, location.id, c.var.requester);
   if (state.state === "finished" && state.digest === digest) notePushed(c, digest, stored.size);
   return finishAgain(c, location, digest, stored.size === 0 ? noChunk : null, state);
 });
@@ -116,7 +117,7 @@ uploads.put(session, access("push"), async (c) => {
 /** end-13, distribution-spec v1.1.1 «Pushing a blob in chunks»; GET and HEAD. D1: 1 at the POST's location; Durable Object: 1 after a chunk. */
 uploads.get(session, access("push"), async (c) => {
   const location = await locationOf(c);
-  const state = location.opened ? opened : await findUploadState(c.env.DB, location.id);
+  const state = location.opened ? opened : await findUploadState(databaseOf(c), location.id);
   if (state === null) return c.body(null, 204, await progressHeaders(c, location, 0));
   if (state.state !== "opened") throw unknownUpload();
   const status = await c.env.UPLOADS.getByName(location.id).status();
@@ -128,7 +129,10 @@ uploads.get(session, access("push"), async (c) => {
 uploads.delete(session, access("push"), async (c) => {
   const location = await locationOf(c);
   if (!location.opened) {
-    const { claimed, standing } = await claimUploadState(c.env.DB, location.id, { state: "cancelled", digest: null });
+    const { claimed, standing } = await claimUploadState(databaseOf(c), location.id, {
+      state: "cancelled",
+      digest: null,
+    });
     if (claimed) return c.body(null, 204);
     if (standing.state !== "opened") throw unknownUpload();
   }
@@ -170,8 +174,8 @@ async function begun(c: UploadContext): Promise<Response> {
 }
 
 function notePushed(c: UploadContext, digest: Digest, size: number): void {
-  const { repository, requester } = c.var;
-  notePush(c.env, requester, { kind: "blob.push", repository, reference: null, digest, size });
+  const repository = c.get("repository");
+  notePush(c.env, c.get("requester"), { kind: "blob.push", repository, reference: null, digest, size });
 }
 
 function created(c: UploadContext, digest: Digest): Response {
@@ -249,7 +253,7 @@ async function explainMismatch(
   error: unknown,
 ): Promise<Response> {
   if (error instanceof OciError && error.code === "DIGEST_INVALID") {
-    const state = await findUploadState(c.env.DB, location.id);
+    const state = await findUploadState(databaseOf(c), location.id);
     if (state !== null && error instanceof EmptyBody) return finishAgain(c, location, digest, noChunk, state);
     if (state?.state === "opened") return finishAgain(c, location, digest, null, state);
     if (state?.state === "cancelled") throw unknownUpload();
@@ -282,9 +286,13 @@ function chunkRange(header: string | undefined, lengthBytes: number | null): Byt
   return range;
 }
 
+function databaseOf(c: UploadContext): D1Database {
+  return databaseFor(c.env, c.get("repository"));
+}
+
 async function signingContext(c: UploadContext) {
   return {
-    key: await signingKey(c.env.DB),
+    key: await signingKey(databaseOf(c)),
     principal: c.var.requester.principal,
     ttlSeconds: configOf(c.env).UPLOAD_TTL_SECONDS,
   };

@@ -1,7 +1,7 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { app } from "../../src/app.ts";
+import { registry as served } from "../../src/registry.ts";
 import { hashAccessToken } from "../../src/access/access-token.ts";
 import { secretsOf } from "../../src/access/secrets.ts";
 import { image, push } from "../fixtures/artifacts.ts";
@@ -40,7 +40,7 @@ function registryWithout(database: Env): RegistryClient {
   return new RegistryClient("http://localhost", async (url, init = {}) => {
     const context = createExecutionContext();
     const headers = { ...Object.fromEntries(new Headers(init.headers)), ...address };
-    const response = await app.fetch(new Request(url, { ...init, headers }), database, context);
+    const response = await served.fetch(new Request(url, { ...init, headers }), database, context);
     await waitOnExecutionContext(context).catch(() => undefined);
     return response;
   });

@@ -620,13 +620,13 @@ describe("pulls", () => {
     expect(points).toEqual([
       {
         indexes: [name],
-        blobs: ["manifest", name, "v1", artifact.descriptor.digest, ...who],
-        doubles: [artifact.bytes.length],
+        blobs: ["manifest", name, "v1", artifact.descriptor.digest, ...who, "bypass"],
+        doubles: [artifact.bytes.length, 0],
       },
       {
         indexes: [name],
-        blobs: ["blob", name, null, config?.descriptor.digest, ...who],
-        doubles: [config?.bytes.length],
+        blobs: ["blob", name, null, config?.descriptor.digest, ...who, "miss"],
+        doubles: [config?.bytes.length, 0],
       },
     ]);
   });

@@ -27,6 +27,7 @@ const lineSchema = z.object({
   d1: z.number(),
   r2: z.number(),
   durableObjects: z.number(),
+  cache: z.string().nullable(),
 });
 
 function registry(settings: Record<string, string> = {}): RegistryClient {
@@ -61,15 +62,17 @@ describe("the log", () => {
     const size = pushed.blobs[0]?.descriptor.size ?? 0;
     const nobody = registry().as(null).repository(name);
     let requestId: string | null = null;
-    const [pull, byTag] = await linesOf(async () => {
+    const [cold, warm, byTag] = await linesOf(async () => {
       const response = await nobody.getBlob(digest);
       requestId = response.headers.get("x-request-id");
       await bodyOf(response);
+      await bodyOf(await nobody.getBlob(digest));
       await bodyOf(await nobody.headManifest("v1"));
     });
     const common = { repository: name, principal: "anonymous", status: 200, receivedBytes: null };
-    expect(pull).toMatchObject({ ...common, requestId, endpoint: "end-2", method: "GET", bytes: size });
-    expect(pull).toMatchObject({ d1: 1, r2: 1, durableObjects: 0 });
+    expect(cold).toMatchObject({ ...common, requestId, endpoint: "end-2", method: "GET", bytes: size });
+    expect(cold).toMatchObject({ d1: 1, r2: 1, durableObjects: 0, cache: "miss" });
+    expect(warm).toMatchObject({ ...common, d1: 0, r2: 0, cache: "memory" });
     expect(byTag).toMatchObject({ ...common, endpoint: "end-3", method: "HEAD", d1: 1, r2: 0 });
   });
 
@@ -116,7 +119,7 @@ describe("Server-Timing", () => {
     await push(registry().repository(name), image(), "v1");
     const { headers } = await registry().repository(name).headManifest("v1", debug);
     expect(headers.get("server-timing")).toMatch(
-      /^auth;dur=\d+, d1;desc="1";dur=\d+, r2;desc="0";dur=\d+, do;desc="0";dur=\d+, total;dur=\d+$/,
+      /^auth;dur=\d+, d1;desc="1";dur=\d+, r2;desc="0";dur=\d+, do;desc="0";dur=\d+, cache;desc="\w+", total;dur=\d+$/,
     );
     expect((await registry().repository(name).headManifest("v1")).headers.has("server-timing")).toBe(false);
   });
@@ -177,7 +180,7 @@ function valueOf(text: string, metric: string): number {
 }
 
 describe("GET /metrics", () => {
-  it("counts requests and operations, in the text format of Prometheus", async () => {
+  it("counts requests, operations and pulls, in the text format of Prometheus", async () => {
     const name = `public/${crypto.randomUUID()}`;
     const pushed = await push(registry().repository(name), image(), "v1");
     const nobody = registry().as(null).repository(name);
@@ -187,7 +190,8 @@ describe("GET /metrics", () => {
     const after = await metrics();
     const grown = (metric: string): number => valueOf(after, metric) - valueOf(before, metric);
     expect(grown('moorage_requests_total{endpoint="end-3",method="GET",status="200"')).toBe(3);
-    expect(grown('moorage_operations_total{kind="d1"')).toBeGreaterThanOrEqual(3);
+    expect(grown('moorage_pulls_total{from="miss"')).toBe(1);
+    expect(grown('moorage_pulls_total{from="memory"')).toBe(2);
     for (const line of after.trimEnd().split("\n")) {
       expect(line).toMatch(/^(# (HELP|TYPE) moorage_\w+ .+|moorage_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? \d+)$/);
     }

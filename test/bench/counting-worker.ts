@@ -1,4 +1,4 @@
-import { app } from "../../src/app.ts";
+import { registry } from "../../src/registry.ts";
 import { type CountedEnv, countOperations } from "../support/counted-env.ts";
 
 export { UploadSession } from "../../src/uploads/session.ts";
@@ -9,7 +9,7 @@ let counted: CountedEnv | null = null;
 export default {
   async fetch(request, env, context) {
     counted ??= countOperations(env);
-    if (new URL(request.url).pathname !== "/operation-counts") return app.fetch(request, counted.env, context);
+    if (new URL(request.url).pathname !== "/operation-counts") return registry.fetch(request, counted.env, context);
     const counts = Response.json(counted.counts);
     counted.reset();
     return counts;

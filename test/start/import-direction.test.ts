@@ -12,17 +12,18 @@ const verbs = /(?!)/;
  */
 const layers: readonly RegExp[] = [
   /^index$/,
-  /^app$/,
+  /^registry$/,
+  /^app$|^warm-pull$/,
   /^[\w-]+\/routes$|^lifecycle\/schedule$/,
   verbs,
-  /^access\/(?!(policy|scope|grants|trust-rule|public-issuers|store)$)/,
+  /^access\/(?!(policy|scope|grants|trust-rule|public-issuers|store)$)|^edge\//,
   /^[\w-]+\/store$|^blobs\/(keys|garbage)$|^uploads\/upload-id$|^events\//,
-  /^env$|^config$/,
+  /^env$|^config$|^databases$/,
   /^users\/user$|^access-tokens\/token$|^trust-rules\/rule$|^audit\/record$/,
   /^access\/(policy|scope|grants|trust-rule|public-issuers)$/,
   /^http\/|^trace\//,
   /^oci\//,
-  /^limits$|^sql$|^requester$|^environment$/,
+  /^limits$|^sql$|^requester$|^environment$|^read-plan$/,
 ];
 
 /** What a folder may know beside itself; `oci` and the files of src itself stand open to all above them. */
@@ -30,9 +31,10 @@ const known: Readonly<Record<string, readonly string[]>> = {
   oci: [],
   http: [],
   trace: [],
+  edge: ["http", "trace"],
   health: ["http", "access", "trace"],
-  metrics: ["http", "access", "trace"],
-  audit: ["access", "api"],
+  metrics: ["http", "access", "edge", "trace"],
+  audit: ["access", "api", "trace"],
   access: ["http", "audit", "trace"],
   token: ["http", "access", "audit"],
   api: ["http", "access"],
@@ -40,18 +42,18 @@ const known: Readonly<Record<string, readonly string[]>> = {
   "access-tokens": ["access", "users", "api", "audit"],
   "trust-rules": ["access", "api", "audit"],
   events: [],
-  blobs: ["http", "access", "events", "audit"],
+  blobs: ["http", "access", "events", "audit", "edge", "trace"],
   uploads: ["http", "access", "blobs", "audit"],
   tags: ["http", "access", "events"],
   referrers: ["http", "access"],
   repositories: ["http", "access"],
-  manifests: ["http", "access", "blobs", "tags", "referrers", "repositories", "events", "audit"],
+  manifests: ["http", "access", "blobs", "tags", "referrers", "repositories", "events", "audit", "edge", "trace"],
   lifecycle: ["blobs", "uploads", "events", "audit", "metrics"],
 };
 
 /** Who may import a package; `hono` stands for `hono/factory` too. */
 const packages: Readonly<Record<string, RegExp>> = {
-  hono: /^app$|\/routes$|^access\/|^http\/|^trace\/|^api\//,
+  hono: /^app$|\/routes$|^access\/|^http\/|^edge\/|^trace\/|^api\//,
   "@hono": /\/routes$|^api\//,
   zod: /./,
   "node:async_hooks": /^trace\//,

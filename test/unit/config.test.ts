@@ -13,8 +13,12 @@ describe("the settings", () => {
         ANONYMOUS_PULL: "public/*",
         AUDIT_PULLS: "paid/**",
         AUDIT_RETENTION_DAYS: "7",
+        CACHE_BLOB_MAX_BYTES: "1000000",
+        CACHE_MEMORY_BYTES: "0",
+        CACHE_TTL: "5",
         GC_GRACE_SECONDS: "0",
         LOG_REQUESTS: "errors",
+        TAG_STALENESS_SECONDS: "30",
         UPLOAD_TTL_SECONDS: "60",
       }),
     );
@@ -26,8 +30,12 @@ describe("the settings", () => {
       ANONYMOUS_PULL: ["public/*"],
       AUDIT_PULLS: ["paid/**"],
       AUDIT_RETENTION_DAYS: 7,
+      CACHE_BLOB_MAX_BYTES: 1_000_000,
+      CACHE_MEMORY_BYTES: 0,
+      CACHE_TTL: 5,
       GC_GRACE_SECONDS: 0,
       LOG_REQUESTS: "errors",
+      TAG_STALENESS_SECONDS: 30,
       UPLOAD_TTL_SECONDS: 60,
     });
   });
@@ -41,9 +49,13 @@ describe("the settings", () => {
       ANONYMOUS_PULL: [],
       AUDIT_PULLS: [],
       AUDIT_RETENTION_DAYS: 90,
+      CACHE_BLOB_MAX_BYTES: 104_857_600,
+      CACHE_MEMORY_BYTES: 33_554_432,
+      CACHE_TTL: 60,
       GC_GRACE_SECONDS: 86_400,
       // As the tests have it; wrangler.toml says all.
       LOG_REQUESTS: "none",
+      TAG_STALENESS_SECONDS: 0,
       UPLOAD_TTL_SECONDS: 86_400,
     });
   });
@@ -58,7 +70,11 @@ describe("the settings", () => {
   });
 
   it.each([
+    ["CACHE_BLOB_MAX_BYTES", "536870913"],
+    ["CACHE_MEMORY_BYTES", "67108865"],
+    ["CACHE_TTL", "a minute"],
     ["LOG_REQUESTS", "some"],
+    ["TAG_STALENESS_SECONDS", "1.5"],
     ["ACCESS_ADMINS", "ann"],
     ["ACCESS_TEAM_DOMAIN", "my-team.cloudflareaccess.com.example.com"],
     ["ACCESS_TEAM_DOMAIN", "a.my-team.cloudflareaccess.com"],
