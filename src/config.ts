@@ -62,6 +62,14 @@ const settings = z.object({
   GC_GRACE_SECONDS: seconds,
   /** Which requests have a line in the log. */
   LOG_REQUESTS: z.enum(["all", "errors", "none"], { error: "is one of all, errors, none" }),
+  /** Blobs of at least so many bytes are pulled from R2 itself, by a redirect; 0: none are. */
+  REDIRECT_MIN_BYTES: bytes(Number.MAX_SAFE_INTEGER),
+  /** Where R2 speaks S3, with the bucket: https://<account>.r2.cloudflarestorage.com/<bucket>; null: nowhere. */
+  R2_S3_URL: z
+    .string()
+    .transform((value) => value.trim().replace(/\/$/, ""))
+    .pipe(z.union([z.literal(""), z.url({ protocol: /^https?$/ })]))
+    .transform((value) => (value === "" ? null : value)),
   /** How far behind the database's replicas may be where who may only pull asks by tag, or for a list; 0: not at all. */
   TAG_STALENESS_SECONDS: seconds,
   /** Life of an upload session from its POST. */
@@ -87,7 +95,11 @@ const schema = settings
       path: ["ACCESS_TEAM_DOMAIN"],
       message: "names no team, and ACCESS_AUD and ACCESS_ADMINS need one, such as my-team.cloudflareaccess.com",
     },
-  );
+  )
+  .refine((config) => config.REDIRECT_MIN_BYTES === 0 || config.R2_S3_URL !== null, {
+    path: ["R2_S3_URL"],
+    message: "is empty, and REDIRECT_MIN_BYTES needs it: https://<account>.r2.cloudflarestorage.com/<bucket>",
+  });
 
 export type Config = Readonly<z.infer<typeof schema>>;
 

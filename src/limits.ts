@@ -262,6 +262,9 @@ export const EDGE_MEMORY_MAX_BYTES = 64 * MIB;
 /** Largest object that the Cache API takes (developers.cloudflare.com/workers/platform/limits). */
 export const EDGE_BLOB_MAX_BYTES = 512 * MIB;
 
+/** How long a redirect to R2 is good for its download to begin. */
+export const REDIRECT_SECONDS = 300;
+
 /** The hour (UTC) in which it is counted what the registry has, for /metrics: a million manifests are 7 million rows. */
 export const COUNT_HOUR = 3;
 

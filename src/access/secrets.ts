@@ -22,6 +22,9 @@ const schema = z.object({
     .transform((text) => (text === "" ? undefined : text))
     .pipe(key.optional())
     .optional(),
+  /** An R2 API token of the bucket that may read objects: signs the redirects that REDIRECT_MIN_BYTES asks for. */
+  R2_ACCESS_KEY_ID: z.string().optional(),
+  R2_SECRET_ACCESS_KEY: z.string().optional(),
   /** Keys the hashes by which access tokens are stored, and signs refresh tokens. Another one ends them all. */
   TOKEN_KEY: key,
 });

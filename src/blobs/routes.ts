@@ -14,6 +14,7 @@ import { type Digest, parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { multipartRanges } from "./multipart-ranges.ts";
 import { removeBlob } from "./remove.ts";
+import { redirectOf } from "./redirect.ts";
 import { type BlobRow, findBlob } from "./store.ts";
 
 export const blobs = new Hono<RepositoryEnv>();
@@ -24,7 +25,8 @@ const blob = "/v2/:name{.+}/blobs/:digest{(?!uploads$)[^/]+}";
 /**
  * end-2, GET and HEAD: distribution-spec v1.1.1 «Pulling blobs», with RFC 9110 ranges and validators.
  * D1: 1; R2: 1 for a GET, k for one of k ranges. Of who may not push: 0 and 0 where it is cached; one R2 read more
- * where the data centre's cache is filled; a digest that is not there is asked for twice (D1: 2).
+ * where the data centre's cache is filled; a digest that is not there is asked for twice (D1: 2). A GET that
+ * REDIRECT_MIN_BYTES sends to R2 itself reads nothing of it.
  */
 blobs.get(blob, access("pull"), async (c) => {
   const digest = parseDigest(c.req.param("digest"));
@@ -38,6 +40,15 @@ blobs.get(blob, access("pull"), async (c) => {
   }
   // HEAD has no ranges: RFC 9110 section 14.2 defines them for GET alone.
   if (c.req.method === "HEAD") return stampedResponse(c, null, headers);
+  const location = await redirectOf(c.env, source.objectKey, size);
+  if (location !== null) {
+    notePulled(c, digest, size, source.result);
+    // The address opens the blob to whoever has it: nobody may keep it, nor longer than it is good for.
+    return new Response(null, {
+      status: 307,
+      headers: { Location: location, "Docker-Content-Digest": digest, "Cache-Control": "no-store" },
+    });
+  }
   const wanted = rangeStands(c.req.header("if-range"), etag) ? parseRange(c.req.header("range"), size) : whole;
   if (wanted.kind === "unsatisfiable") {
     throw new OciError(

@@ -59,6 +59,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   "node:async_hooks": /^trace\//,
   "node:crypto": /./,
   "node:buffer": /./,
+  aws4fetch: /^blobs\//,
   jose: /^access\//,
   "cloudflare:workers": /^uploads\//,
 };

@@ -18,6 +18,8 @@ describe("the settings", () => {
         CACHE_TTL: "5",
         GC_GRACE_SECONDS: "0",
         LOG_REQUESTS: "errors",
+        R2_S3_URL: "https://account.r2.cloudflarestorage.com/bucket/",
+        REDIRECT_MIN_BYTES: "1000",
         TAG_STALENESS_SECONDS: "30",
         UPLOAD_TTL_SECONDS: "60",
       }),
@@ -35,6 +37,8 @@ describe("the settings", () => {
       CACHE_TTL: 5,
       GC_GRACE_SECONDS: 0,
       LOG_REQUESTS: "errors",
+      R2_S3_URL: "https://account.r2.cloudflarestorage.com/bucket",
+      REDIRECT_MIN_BYTES: 1000,
       TAG_STALENESS_SECONDS: 30,
       UPLOAD_TTL_SECONDS: 60,
     });
@@ -55,6 +59,8 @@ describe("the settings", () => {
       GC_GRACE_SECONDS: 86_400,
       // As the tests have it; wrangler.toml says all.
       LOG_REQUESTS: "none",
+      R2_S3_URL: null,
+      REDIRECT_MIN_BYTES: 0,
       TAG_STALENESS_SECONDS: 0,
       UPLOAD_TTL_SECONDS: 86_400,
     });
@@ -69,11 +75,19 @@ describe("the settings", () => {
     expect(() => configOf(environmentWith(settings))).toThrow(new RegExp(`^setting ${name}\\b.* and ACCESS_`));
   });
 
+  it("name where R2 speaks S3, if blobs are pulled from there", () => {
+    expect(() => configOf(environmentWith({ REDIRECT_MIN_BYTES: "1" }))).toThrow(
+      /^setting R2_S3_URL: .*REDIRECT_MIN_BYTES/,
+    );
+  });
+
   it.each([
     ["CACHE_BLOB_MAX_BYTES", "536870913"],
     ["CACHE_MEMORY_BYTES", "67108865"],
     ["CACHE_TTL", "a minute"],
     ["LOG_REQUESTS", "some"],
+    ["R2_S3_URL", "account.r2.cloudflarestorage.com/bucket"],
+    ["REDIRECT_MIN_BYTES", "-1"],
     ["TAG_STALENESS_SECONDS", "1.5"],
     ["ACCESS_ADMINS", "ann"],
     ["ACCESS_TEAM_DOMAIN", "my-team.cloudflareaccess.com.example.com"],
