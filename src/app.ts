@@ -54,11 +54,13 @@ app.route("/", liveness); //              GET /healthz
 
 /**
  * A Worker that is deployed without its secrets could not tell callers apart, and one whose settings can't be read does
- * not know what is public: it serves nothing.
+ * not know what is public: it serves nothing. Where the limit of the plan is known, what is over it is refused first.
  */
 app.use(async (c, next) => {
   secretsOf(c.env);
-  configOf(c.env);
+  const { MAX_BODY_BYTES } = configOf(c.env);
+  // Cloudflare's own 413 is a page that no client shows.
+  if (MAX_BODY_BYTES > 0 && c.req.raw.body !== null) refuseLargeBody(c, MAX_BODY_BYTES);
   await next();
 });
 
@@ -125,6 +127,17 @@ app.onError((error, c) => {
   printError({ requestId, method: c.req.method, path: c.req.path, error: error.stack ?? String(error) });
   return faultResponse(requestId);
 });
+
+/** @throws OciError BLOB_UPLOAD_INVALID (413) */
+function refuseLargeBody(c: Context, mostBytes: number): void {
+  const length = lengthOf(c.req.raw.headers);
+  if (length === null || length <= mostBytes) return;
+  const { origin } = new URL(c.req.url);
+  const reason =
+    `a request may have at most ${String(mostBytes)} bytes here; push through \`npx moorage relay ${origin}\`, ` +
+    "which sends large layers in pieces, or upload in chunks";
+  throw new OciError("BLOB_UPLOAD_INVALID", { reason, contentLength: length, mostBytes }, { status: 413 });
+}
 
 function tell(c: Context<AppEnv>, trace: Trace, ms: number): void {
   const { status, headers } = c.res;

@@ -62,6 +62,8 @@ const settings = z.object({
   GC_GRACE_SECONDS: seconds,
   /** Which requests have a line in the log. */
   LOG_REQUESTS: z.enum(["all", "errors", "none"], { error: "is one of all, errors, none" }),
+  /** Largest body that the plan of this Worker's zone lets through; 0: not known. */
+  MAX_BODY_BYTES: bytes(Number.MAX_SAFE_INTEGER),
   /** Blobs of at least so many bytes are pulled from R2 itself, by a redirect; 0: none are. */
   REDIRECT_MIN_BYTES: bytes(Number.MAX_SAFE_INTEGER),
   /** Where R2 speaks S3, with the bucket: https://<account>.r2.cloudflarestorage.com/<bucket>; null: nowhere. */

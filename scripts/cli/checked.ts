@@ -30,6 +30,15 @@ export function wholeNumber(most: number): (text: string) => number {
   };
 }
 
+/** A TCP port; 0: any that is free. */
+export function portNumber(text: string): number {
+  const number = Number(text);
+  if (!/^\d+$/.test(text) || number > 65_535) {
+    throw new InvalidArgumentError("it is not a whole number from 0 to 65535");
+  }
+  return number;
+}
+
 /** The option that every command has which takes grants. */
 export const grantOption = {
   flags: "-g, --grant <pattern:rights>",

@@ -18,7 +18,7 @@ const optionsSchema = z.object({
   json: z.boolean().default(false),
 });
 
-type ConnectionOptions = z.infer<typeof optionsSchema>;
+export type ConnectionOptions = z.infer<typeof optionsSchema>;
 
 export function addConnectionOptions(program: Command): void {
   program
@@ -57,30 +57,51 @@ export interface Connection {
 
 /** @throws UsageError */
 export async function connect(command: Command): Promise<Connection> {
-  const options = optionsSchema.parse(command.optsWithGlobals());
-  const registry = parseRegistry(options);
+  const options = connectionOptions(command);
+  const registry = requireEncrypted(parseRegistry("--registry", options.registry), options);
   const { password, mend } = await passwordFor(registry, options);
   return { api: new Api(registry, { user: options.as, password }, mend), json: options.json };
 }
 
-/** An address that is told in messages: it can't have a password in it. */
-function parseRegistry({ registry, plainHttp }: ConnectionOptions): URL {
-  const url = URL.canParse(registry) ? new URL(registry) : null;
+/** The options that all commands have, as they were given to this one. */
+export function connectionOptions(command: Command): ConnectionOptions {
+  return optionsSchema.parse(command.optsWithGlobals());
+}
+
+/**
+ * An address that is told in messages: it can't have a password in it.
+ * @param source what gave it, for messages
+ * @throws UsageError
+ */
+function parseRegistry(source: "--registry" | "<url>", text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !["http:", "https:"].includes(url.protocol)) {
-    throw new UsageError("--registry, or MOORAGE_REGISTRY, takes an address such as https://registry.example.com");
+    const named = source === "--registry" ? "--registry, or MOORAGE_REGISTRY," : source;
+    throw new UsageError(`${named} takes an address such as https://registry.example.com`);
   }
   if (url.username !== "" || url.password !== "") {
-    throw new UsageError(`--registry takes no password: use --as, and MOORAGE_PASSWORD or --password-file`);
+    throw new UsageError(`${source} takes no password: use --as, and MOORAGE_PASSWORD or --password-file`);
   }
   if (url.pathname !== "/" || url.search !== "" || url.hash !== "") {
-    throw new UsageError(`--registry takes no path: ${url.origin} is all that it needs`);
-  }
-  if (url.protocol === "http:" && !isLoopback(url.hostname) && !plainHttp) {
-    throw new UsageError(
-      `${url.origin} would be sent the password unencrypted: use https, or --plain-http where nobody listens between`,
-    );
+    throw new UsageError(`${source} takes no path: ${url.origin} is all that it needs`);
   }
   return url;
+}
+
+/** The registry of a command that may have it as its argument, where it may be a name alone, as docker has it. */
+export function registryOf(argument: string | undefined, { registry }: ConnectionOptions): URL {
+  if (argument === undefined) return parseRegistry("--registry", registry);
+  if (argument.includes("://")) return parseRegistry("<url>", argument);
+  const url = parseRegistry("<url>", `https://${argument}`);
+  return isLoopback(url.hostname) ? parseRegistry("<url>", `http://${argument}`) : url;
+}
+
+/** @throws UsageError where a password would go over the network for all to read */
+export function requireEncrypted(url: URL, { plainHttp }: Pick<ConnectionOptions, "plainHttp">): URL {
+  if (url.protocol === "https:" || isLoopback(url.hostname) || plainHttp) return url;
+  throw new UsageError(
+    `${url.origin} would be sent the password unencrypted: use https, or --plain-http where nobody listens between`,
+  );
 }
 
 interface Password {

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { addAuditCommand } from "./audit.ts";
 import { addConnectionOptions } from "./connection.ts";
+import { addRelayCommand } from "./relay.ts";
 import { addTokenCommands } from "./token.ts";
 import { addTrustCommands } from "./trust.ts";
 import { addUserCommands } from "./user.ts";
@@ -20,5 +21,6 @@ export function moorageProgram(): Command {
   addTrustCommands(program);
   addAuditCommand(program);
   addWhoamiCommand(program);
+  addRelayCommand(program);
   return program;
 }

@@ -207,3 +207,30 @@ describe("GET /metrics", () => {
     expect(text).toContain(`moorage_content{kind="manifest"} ${String(manifests)}\n`);
   });
 });
+
+describe("MAX_BODY_BYTES", () => {
+  it("refuses a larger body with a 413 that names the relay", async () => {
+    const to = registry({ MAX_BODY_BYTES: "1000" }).repository(`test/${crypto.randomUUID()}`);
+    const location = (await to.startUpload()).headers.get("location") ?? "";
+    const headers = { "Content-Type": "application/octet-stream" };
+    const refused = await registry({ MAX_BODY_BYTES: "1000" }).request("PATCH", location, {
+      headers,
+      body: new Uint8Array(1001),
+    });
+    expect(refused.status).toBe(413);
+    const text = await refused.text();
+    expect(text).toContain("npx moorage relay http://localhost");
+    expect(text).toContain("BLOB_UPLOAD_INVALID");
+    const taken = await registry({ MAX_BODY_BYTES: "1000" }).request("PATCH", location, {
+      headers,
+      body: new Uint8Array(1000),
+    });
+    expect(taken.status).toBe(202);
+  });
+
+  it("of 0 refuses nothing", async () => {
+    await expect(
+      registry().repository(`test/${crypto.randomUUID()}`).pushBlob(new Uint8Array(200_000)),
+    ).resolves.toBeDefined();
+  });
+});

@@ -4,38 +4,21 @@ import { z } from "zod";
 import { basic } from "../support/credentials.ts";
 import { wrongPassword } from "./accounts.ts";
 import { accessPromises } from "./carrier.ts";
-import { cleanEnvironment, clientTest } from "./client-test.ts";
+import { clientTest } from "./client-test.ts";
 import type { Login, Logout } from "./client-test.ts";
-import { startDaemon } from "./command.ts";
+import { startDockerDaemon } from "./docker-daemon.ts";
 import { readDockerLogins } from "./docker-login.ts";
 import type { Engine } from "./engine.ts";
 import { engineCarrier, enginePromises, expectLayers } from "./engine.ts";
 import { image, MiB, writeDockerArchive } from "./image.ts";
 import { pushGraph } from "./push.ts";
-import { findProgram, mountNamespace, program, root } from "./requirement.ts";
+import { mountNamespace, program, root } from "./requirement.ts";
 import { readManifest } from "./stored.ts";
 import { requests } from "./wire.ts";
 
 const test = clientTest(program("docker"), program("dockerd"), program("containerd"), root, mountNamespace)
   .extend("host", { scope: "file" }, async ({ fileFolder }, { onCleanup }) => {
-    const at = (name: string) => join(fileFolder, name);
-    const host = `unix://${at("docker.sock")}`;
-    const options = {
-      host,
-      "data-root": at("data"),
-      "exec-root": at("exec"),
-      pidfile: at("docker.pid"),
-      // Nothing of the machine is touched: no file system of the kernel, no bridge, no firewall rule.
-      "storage-driver": "vfs",
-      bridge: "none",
-      iptables: "false",
-      ip6tables: "false",
-    };
-    const daemon = await startDaemon(
-      (await findProgram("dockerd")) ?? "dockerd",
-      Object.entries(options).map(([name, value]) => `--${name}=${value}`),
-      { env: cleanEnvironment(fileFolder), ready: /API listen on/ },
-    );
+    const { daemon, host } = await startDockerDaemon(fileFolder);
     onCleanup(() => daemon.stop());
     return host;
   })

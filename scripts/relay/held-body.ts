@@ -1,0 +1,195 @@
+import type { IncomingMessage } from "node:http";
+import type { Places } from "./places.ts";
+import { fill, type Frame, type Window } from "./window.ts";
+
+/** Bytes of a body that go upstream as one request, held until that has said that it has them. */
+export interface Chunk {
+  readonly frames: readonly Frame[];
+  readonly bytes: number;
+  /** Whether nothing comes after it. */
+  readonly isLast: boolean;
+}
+
+export interface HeldBodyOptions {
+  /** Content-Length; null: told by its end alone */
+  readonly lengthBytes: number | null;
+  /** Frames of a chunk: those that upstream wants at least, and the most that it is given. */
+  readonly least: number;
+  readonly most: number;
+  /** How long a client may leave a frame half filled where others wait for one, ms. */
+  readonly idleMs: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A request's body, which comes once, as chunks that can be sent as often as it takes. It is read while there is room in
+ * the window, and no faster.
+ */
+export class HeldBody {
+  readonly #body: IncomingMessage;
+  readonly #window: Window;
+  readonly #options: HeldBodyOptions;
+  readonly #abort = new AbortController();
+  readonly #signal: AbortSignal;
+  #filling: Frame | null = null;
+  readonly #full: Frame[] = [];
+  readonly #empty: Frame[] = [];
+  /** Frames that it has, wherever they are. */
+  #held = 0;
+  #hasBegun = false;
+  #isReading = false;
+  /** Whether there is more to read than there is room for. */
+  #isBlocked = false;
+  #readAtMs = Date.now();
+  #ended = false;
+  #flushed = false;
+  #error: Error | null = null;
+  #wake: () => void = () => {};
+  readonly #idle: NodeJS.Timeout;
+
+  constructor(body: IncomingMessage, window: Window, options: HeldBodyOptions) {
+    this.#body = body;
+    this.#window = window;
+    this.#options = options;
+    this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
+    this.#idle = setInterval(() => this.#flushIfIdle(), options.idleMs / 2);
+    void this.#pump().then(
+      () => this.#end(null),
+      (error: unknown) => this.#end(error instanceof Error ? error : new Error(String(error))),
+    );
+  }
+
+  /**
+   * The next bytes, once there are as many as a chunk may have, or as can be held.
+   * @throws Error where the client went away, or the signal's reason
+   */
+  async next(): Promise<Chunk> {
+    const { least, most } = this.#options;
+    for (;;) {
+      if (this.#error !== null) throw this.#error;
+      const count = this.#full.length;
+      // The larger the chunk, the fewer there are; a client is mostly faster than the line, and more comes at once.
+      const isFull = this.#isBlocked && !this.#window.frames.has(least);
+      const isEnough = count >= most || (count >= least && isFull) || (count > 0 && this.#flushed);
+      if (isEnough || this.#ended) {
+        this.#flushed = false;
+        const isLast = this.#ended && count <= most;
+        const frames = this.#full.splice(0, most);
+        return { frames, bytes: frames.reduce((sum, { length }) => sum + length, 0), isLast };
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  /** Its bytes are upstream, or never will be. */
+  release(chunk: Chunk): void {
+    for (const frame of chunk.frames) this.#giveBack(frame);
+  }
+
+  /** Gives back what it has; what the client still sends is read to nowhere, so that it gets to read its answer. */
+  close(): void {
+    clearInterval(this.#idle);
+    this.#abort.abort(new Error("the upload has ended"));
+    for (const frame of [...this.#full.splice(0), ...this.#empty.splice(0)]) this.#giveBack(frame);
+    if (this.#filling !== null) this.#giveBack(this.#filling);
+    this.#filling = null;
+  }
+
+  async #pump(): Promise<void> {
+    this.#isReading = true;
+    // Destroyed, the body would take the connection with it, and the answer.
+    for await (const read of this.#body.iterator({ destroyOnReturn: false })) {
+      const piece: unknown = read;
+      if (this.#abort.signal.aborted) break;
+      if (!Buffer.isBuffer(piece)) throw new TypeError("a body is read as bytes");
+      this.#isReading = false;
+      this.#readAtMs = Date.now();
+      for (let rest = piece; rest.length > 0;) {
+        this.#filling ??= await this.#room();
+        rest = rest.subarray(fill(this.#filling, rest));
+        if (this.#filling.length === this.#filling.capacity) await this.#complete(this.#filling);
+      }
+      this.#isReading = true;
+    }
+    if (this.#abort.signal.aborted) setImmediate(() => this.#body.resume());
+  }
+
+  #end(error: Error | null): void {
+    clearInterval(this.#idle);
+    if (this.#abort.signal.aborted) {
+      setImmediate(() => this.#body.resume());
+      return;
+    }
+    this.#error = error;
+    if (this.#filling !== null) this.#full.push(this.#filling);
+    this.#filling = null;
+    this.#ended = true;
+    this.#wake();
+  }
+
+  async #room(): Promise<Frame> {
+    const isStart = !this.#hasBegun && this.#options.lengthBytes === null;
+    this.#hasBegun = true;
+    if (!isStart) return this.#frame();
+    await this.#take(this.#window.starts, 1, () => true);
+    return this.#window.open("start");
+  }
+
+  async #frame(): Promise<Frame> {
+    const empty = this.#empty.pop();
+    if (empty !== undefined) return empty;
+    const { least } = this.#options;
+    // Who reads ahead waits for those who have nothing yet.
+    await this.#take(this.#window.frames, least, () => this.#held === 0);
+    this.#held += least;
+    for (let more = 1; more < least; more++) this.#empty.push(this.#window.open("frame"));
+    return this.#window.open("frame");
+  }
+
+  async #take(places: Places, count: number, isUrgent: () => boolean): Promise<void> {
+    if (!places.has(count)) {
+      this.#isBlocked = true;
+      this.#wake();
+    }
+    await places.take(count, isUrgent, this.#signal);
+    this.#isBlocked = false;
+    // It may have been closed just when they came.
+    if (!this.#signal.aborted) return;
+    places.give(count);
+    this.#signal.throwIfAborted();
+  }
+
+  async #complete(filled: Frame): Promise<void> {
+    if (filled.kind === "frame") {
+      this.#filling = null;
+      this.#full.push(filled);
+      this.#wake();
+      return;
+    }
+    // It is no small body. What has come moves to a frame, and the start is the next one's.
+    const frame = await this.#frame();
+    fill(frame, filled.buffer.subarray(0, filled.length));
+    this.#filling = frame;
+    this.#giveBack(filled);
+    if (frame.length === frame.capacity) await this.#complete(frame);
+  }
+
+  /** A client that has stopped keeps nobody from going on: what it has sent goes upstream as it is. */
+  #flushIfIdle(): void {
+    const frame = this.#filling;
+    const { idleMs } = this.#options;
+    if (frame === null || !this.#isReading || Date.now() - this.#readAtMs < idleMs) return;
+    if (!(frame.kind === "frame" ? this.#window.frames : this.#window.starts).awaited) return;
+    this.#filling = null;
+    this.#full.push(frame);
+    this.#flushed = true;
+    this.#wake();
+  }
+
+  #giveBack(frame: Frame): void {
+    if (frame.kind === "frame") this.#held -= 1;
+    this.#window.close(frame);
+  }
+}

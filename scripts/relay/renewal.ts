@@ -1,0 +1,119 @@
+/**
+ * Tokens of uploads that outlast them. A layer goes up for as long as the line takes; a token lasts for minutes, and the
+ * client, which sends the layer as one request, can't give another one before its end. So what it was given its token
+ * for is kept, in memory, until that token's time is over and no upload uses it: the relay asks again with that.
+ */
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import type { Field } from "./headers.ts";
+import { type Answer, authorizationOf } from "./upstream.ts";
+
+const ENTRIES_MAX = 1000;
+
+/** What a client asked for a token with. */
+export interface TokenRequest {
+  readonly method: string;
+  readonly url: URL;
+  readonly fields: readonly Field[];
+  readonly body: Buffer;
+}
+
+interface Entry {
+  readonly request: TokenRequest;
+  token: string;
+  expiresAtMs: number;
+  uses: number;
+  renewing: Promise<boolean> | null;
+}
+
+/** The distribution project's token specification; RFC 6749 has `access_token`. A token without a time lasts 60 s. */
+const tokenSchema = z.object({
+  token: z.string().min(1).optional(),
+  access_token: z.string().min(1).optional(),
+  expires_in: z.number().positive().catch(60).default(60),
+});
+
+/** What an upload proves itself by. */
+export interface Proof {
+  /** The `Authorization` of its next request; null: none. */
+  authorization(): string | null;
+  /** @returns whether there is another one now than the one that was refused */
+  renew(refused: string | null): Promise<boolean>;
+  release(): void;
+}
+
+export class Renewal {
+  readonly #entries = new Map<string, Entry>();
+  readonly #ask: (request: TokenRequest) => Promise<Answer>;
+
+  constructor(ask: (request: TokenRequest) => Promise<Answer>) {
+    this.#ask = ask;
+  }
+
+  /** Takes notice of an answer to a request for a token. */
+  learn(request: TokenRequest, answer: Answer): void {
+    const given = tokenOf(answer);
+    if (given === null) return;
+    this.#makeRoom();
+    const expiresAtMs = Date.now() + given.lifeMs;
+    this.#entries.set(keyOf(`Bearer ${given.token}`), { request, ...given, expiresAtMs, uses: 0, renewing: null });
+  }
+
+  proofOf(fields: readonly Field[]): Proof {
+    const given = authorizationOf(fields);
+    const entry = given === null ? undefined : this.#entries.get(keyOf(given));
+    if (entry === undefined) return { authorization: () => given, renew: async () => false, release: () => {} };
+    entry.uses += 1;
+    return {
+      authorization: () => `Bearer ${entry.token}`,
+      renew: async (refused) => refused !== `Bearer ${entry.token}` || this.#renew(entry),
+      release: () => {
+        entry.uses -= 1;
+      },
+    };
+  }
+
+  /** Once, however many uploads have come to the token's end. */
+  #renew(entry: Entry): Promise<boolean> {
+    entry.renewing ??= this.#askAgain(entry).finally(() => {
+      entry.renewing = null;
+    });
+    return entry.renewing;
+  }
+
+  async #askAgain(entry: Entry): Promise<boolean> {
+    const given = tokenOf(await this.#ask(entry.request));
+    if (given === null || given.token === entry.token) return false;
+    entry.token = given.token;
+    entry.expiresAtMs = Date.now() + given.lifeMs;
+    return true;
+  }
+
+  #makeRoom(): void {
+    const now = Date.now();
+    for (const [key, { uses, expiresAtMs }] of this.#entries) {
+      if (uses === 0 && (expiresAtMs < now || this.#entries.size >= ENTRIES_MAX)) this.#entries.delete(key);
+    }
+  }
+}
+
+function tokenOf({ status, body }: Answer): { readonly token: string; readonly lifeMs: number } | null {
+  if (status !== 200) return null;
+  const { data } = tokenSchema.safeParse(jsonOf(body));
+  const token = data?.token ?? data?.access_token;
+  return data === undefined || token === undefined ? null : { token, lifeMs: data.expires_in * 1000 };
+}
+
+function jsonOf(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString());
+  } catch {
+    return undefined;
+  }
+}
+
+/** Not the token itself: it is in one place less. Schemes are told apart from names without regard to case, RFC 9110. */
+function keyOf(authorization: string): string {
+  const normal = authorization.replace(/^bearer +/i, "Bearer ");
+  return createHash("sha256").update(normal).digest("base64");
+}
