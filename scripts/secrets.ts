@@ -59,7 +59,7 @@ function read(file: string): Record<string, string> {
 }
 
 /** A password that can be typed, 120 bits; keys of 256. */
-function makeSecret(name: (typeof requiredSecrets)[number]): string {
+export function makeSecret(name: (typeof requiredSecrets)[number]): string {
   return name === "ADMIN_PASSWORD" ? randomBytes(15).toString("base64url") : randomBytes(32).toString("base64");
 }
 
