@@ -11,6 +11,7 @@ import { BadSetting, configOf } from "./config.ts";
 import type { AppEnv } from "./env.ts";
 import { drainBody } from "./http/drain.ts";
 import { stampOf } from "./edge/stamp.ts";
+import { integrity } from "./integrity/routes.ts";
 import { liveness, readiness } from "./health/routes.ts";
 import { manifests } from "./manifests/routes.ts";
 import { noteRequest } from "./metrics/note-request.ts";
@@ -97,6 +98,7 @@ app.route(
     accessTokens, // POST, GET /api/v1/users/<user>/tokens         DELETE /api/v1/users/<user>/tokens/<token>
     trustRules, //   POST, GET /api/v1/trust-rules     GET, PATCH, DELETE /api/v1/trust-rules/<rule>
     audit, //        GET /api/v1/audit
+    integrity, //    GET /api/v1/integrity             POST .../verify     GET, POST /api/v1/index/exports      POST .../rebuild
   ]),
 );
 

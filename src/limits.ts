@@ -262,6 +262,64 @@ export const EDGE_MEMORY_MAX_BYTES = 64 * MIB;
 /** Largest object that the Cache API takes (developers.cloudflare.com/workers/platform/limits). */
 export const EDGE_BLOB_MAX_BYTES = 512 * MIB;
 
+/**
+ * What the scrub reads in one minute: so many bytes and objects at most, and nothing new after so long. A minute that was
+ * cut off makes the next ones smaller, down to SCRUB_SHARE_MIN of it; each that ends makes them larger again.
+ */
+export const SCRUB_TICK_BYTES = 128 * MIB;
+export const SCRUB_TICK_OBJECTS = 400;
+export const SCRUB_TICK_SECONDS = 20;
+export const SCRUB_SHARE_MIN = 1 / 256;
+
+/**
+ * With so much in quarantine the scrub stops, and says so: that is no disk that forgets a bit, but a bucket that is
+ * another one's, or a rule that empties it, and somebody has to look.
+ */
+export const SCRUB_QUARANTINED_MAX = 100;
+export const QUARANTINED_TOLD_MAX = 10_000;
+
+/** From the beginning of one reading of everything to that of the next, at least. */
+export const SCRUB_ROUND_SECONDS = 30 * 86_400;
+
+/** How long a minute's work keeps another one from beginning. */
+export const INTEGRITY_LEASE_SECONDS = 120;
+
+/** How often R2 may fail over one object before the scrub goes on without it, until its next round. */
+export const SCRUB_FAILURES_MAX = 5;
+
+/** Manifests that are read from D1 at once: 64 KiB each at most. */
+export const SCRUB_MANIFESTS_MAX = 32;
+
+/** One request that verifies reads so much at most, and nothing new after so long. */
+export const VERIFY_SLICE_BYTES = 64 * MIB;
+export const VERIFY_SLICE_OBJECTS = 200;
+export const VERIFY_SLICE_SECONDS = 10;
+
+/** Repositories that are told of one bad blob, by an event each. */
+export const QUARANTINE_EVENTS_MAX = 1000;
+
+/**
+ * A part of an export: so many bytes of manifests, or so many rows of another noun, fewer of those that may be long. Its
+ * text is twice that at most, and a statement takes it back in values of so many letters.
+ */
+export const EXPORT_PART_BYTES = 1_000_000;
+export const EXPORT_PART_ROWS = 2500;
+export const EXPORT_LONG_ROWS = 32;
+export const EXPORT_LONGEST_ROWS = 2;
+export const EXPORT_VALUE_CHARACTERS = 1_000_000;
+
+/** Parts that one minute, or one request, writes or reads: three operations each. */
+export const EXPORT_PARTS_PER_STEP = 12;
+
+/** From one export to the next, in which minute of an hour one begins, and how many are kept. */
+export const EXPORT_MINUTE = 17;
+export const EXPORT_INTERVAL_SECONDS = 86_400;
+export const EXPORTS_KEPT = 7;
+
+/** Keys that one step of a rebuild, or of taking old exports away, lists; and rows without object that it looks into. */
+export const EXPORT_LIST_KEYS = 1000;
+export const REBUILD_MISSING_MAX = 40;
+
 /** How long a redirect to R2 is good for its download to begin. */
 export const REDIRECT_SECONDS = 300;
 

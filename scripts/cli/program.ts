@@ -5,6 +5,7 @@ import { addRelayCommand } from "./relay.ts";
 import { addTokenCommands } from "./token.ts";
 import { addTrustCommands } from "./trust.ts";
 import { addUserCommands } from "./user.ts";
+import { addIntegrityCommands } from "./verify.ts";
 import { addWhoamiCommand } from "./whoami.ts";
 
 /** The command line. What it refuses is thrown as a CommanderError, and printed by nobody yet. */
@@ -20,6 +21,7 @@ export function moorageProgram(): Command {
   addTokenCommands(program);
   addTrustCommands(program);
   addAuditCommand(program);
+  addIntegrityCommands(program);
   addWhoamiCommand(program);
   addRelayCommand(program);
   return program;

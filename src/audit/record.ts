@@ -19,6 +19,10 @@ export const auditActions = [
   "rule.create",
   "rule.change",
   "rule.delete",
+  "content.quarantine",
+  "content.release",
+  "content.discard",
+  "index.rebuild",
 ] as const;
 
 export type AuditAction = (typeof auditActions)[number];

@@ -15,7 +15,7 @@ import { OciError } from "../oci/errors.ts";
 import { multipartRanges } from "./multipart-ranges.ts";
 import { removeBlob } from "./remove.ts";
 import { redirectOf } from "./redirect.ts";
-import { type BlobRow, findBlob } from "./store.ts";
+import { type BlobRow, findBlob, isQuarantined } from "./store.ts";
 
 export const blobs = new Hono<RepositoryEnv>();
 
@@ -24,7 +24,7 @@ const blob = "/v2/:name{.+}/blobs/:digest{(?!uploads$)[^/]+}";
 
 /**
  * end-2, GET and HEAD: distribution-spec v1.1.1 «Pulling blobs», with RFC 9110 ranges and validators.
- * D1: 1; R2: 1 for a GET, k for one of k ranges. Of who may not push: 0 and 0 where it is cached; one R2 read more
+ * D1: 1, 1 more for a GET of what is not there, to say why; R2: 1 for a GET, k for one of k ranges. Of who may not push: 0 and 0 where it is cached; one R2 read more
  * where the data centre's cache is filled; a digest that is not there is asked for twice (D1: 2). A GET that
  * REDIRECT_MIN_BYTES sends to R2 itself reads nothing of it.
  */
@@ -114,7 +114,7 @@ async function findSource(c: BlobContext, digest: Digest): Promise<Source> {
     read(c.env, repository, { by: "digest", isPrimary }, async (queryable) => findBlob(queryable, repository, digest));
   if (isCached(c.env, mayPush)) return cachedSource(c, digest, ask);
   const row = await ask(mayPush);
-  if (row === null) throw unknownBlob(digest);
+  if (row === null) throw await notFound(c, digest);
   return {
     size: row.size,
     objectKey: row.objectKey,
@@ -140,7 +140,7 @@ async function cachedSource(
   };
   const found = await findHeld(request, "blobs", digest, askForHeld);
   const first = found === null ? null : keyed(found.held);
-  if (found === null || first === null) throw unknownBlob(digest);
+  if (found === null || first === null) throw await notFound(c, digest);
   return {
     size: first.size,
     objectKey: first.objectKey,
@@ -160,6 +160,14 @@ async function cachedSource(
 
 function keyed(held: Held | null): HeldBlob | null {
   return held === null || held.objectKey === null ? null : { ...held, objectKey: held.objectKey };
+}
+
+/** Why there is nothing: who gets a 404 of what was pushed may want to know that it is to be pushed again. */
+async function notFound(c: BlobContext, digest: Digest): Promise<OciError> {
+  if (c.req.method === "HEAD") return unknownBlob(digest);
+  const repository = c.get("repository");
+  const isBad = await isQuarantined(databaseFor(c.env, repository), repository, digest);
+  return isBad ? unknownBlob(digest, "its bytes were found to be damaged: push it again") : unknownBlob(digest);
 }
 
 function streamOf(body: Bytes["body"]): ReadableStream {
@@ -183,6 +191,6 @@ function notePulled(c: BlobContext, digest: Digest, size: number, cache: CacheRe
   notePull(c.env, c.executionCtx, c.get("requester"), pull);
 }
 
-function unknownBlob(digest: Digest): OciError {
-  return new OciError("BLOB_UNKNOWN", { reason: "no such blob in this repository", digest });
+function unknownBlob(digest: Digest, reason = "no such blob in this repository"): OciError {
+  return new OciError("BLOB_UNKNOWN", { reason, digest });
 }

@@ -11,7 +11,10 @@ export interface BlobRow {
   readonly objectKey: string;
 }
 
-/** One query, served by repositories.name, blobs.digest and the membership's primary key. */
+/**
+ * One query, served by repositories.name, blobs.digest and the membership's primary key. A quarantined blob, whose bytes
+ * were found to be others (src/integrity), is none: its clients push it again.
+ */
 export async function findBlob(db: Queryable, repository: RepositoryName, digest: Digest): Promise<BlobRow | null> {
   return db
     .prepare(
@@ -19,15 +22,36 @@ export async function findBlob(db: Queryable, repository: RepositoryName, digest
        FROM repositories
        JOIN blobs ON blobs.digest = ?2
        JOIN repository_blobs AS member ON member.repository_id = repositories.id AND member.blob_id = blobs.id
-       WHERE repositories.name = ?1 AND member.condemned_at IS NULL`,
+       WHERE repositories.name = ?1 AND member.condemned_at IS NULL AND blobs.quarantined_at IS NULL`,
     )
     .bind(repository, digest)
     .first<BlobRow>();
 }
 
+/** Whether the repository would have the blob, were it not quarantined: to say why it is not there. D1: 1. */
+export async function isQuarantined(db: Queryable, repository: RepositoryName, digest: Digest): Promise<boolean> {
+  const row = await db
+    .prepare(
+      `SELECT 1 AS found
+       FROM repositories
+       JOIN blobs ON blobs.digest = ?2
+       JOIN repository_blobs AS member ON member.repository_id = repositories.id AND member.blob_id = blobs.id
+       WHERE repositories.name = ?1 AND member.condemned_at IS NULL AND blobs.quarantined_at IS NOT NULL`,
+    )
+    .bind(repository, digest)
+    .first();
+  return row !== null;
+}
+
 /** The digest by which an R2 object is a blob; null where it is none. */
 export async function findDigestOfObject(db: D1Database, objectKey: string): Promise<Digest | null> {
   return db.prepare("SELECT digest FROM blobs WHERE object_key = ?1").bind(objectKey).first<Digest>("digest");
+}
+
+/** A condition for another statement: the repository serves the blob. */
+export function repositoryServesBlob(repository: RepositoryName, digest: Digest): SqlCondition {
+  const { sql, values } = repositoryHasBlob(repository, digest);
+  return { sql: `${sql} AND (SELECT quarantined_at FROM blobs WHERE digest = ?2) IS NULL`, values };
 }
 
 /** A condition for another statement. */
@@ -49,8 +73,8 @@ export interface NewBlob {
 
 /**
  * Rows for bytes that stand in R2 under a new key. Where the content is there already, under another key, that one
- * stays and the new key becomes garbage. A key that is garbage already (its session expired while this ran) is
- * never named. `uploadId`: the upload must have ended with this digest, in the same batch.
+ * stays and the new key becomes garbage, unless that one is quarantined: then the new one takes its place. A key that is
+ * garbage already (its session expired while this ran) is never named. `uploadId`: the upload must have ended with this digest, in the same batch.
  * @returns the statements, of which the last one returns a row exactly where the repository has the blob now
  */
 export function insertBlob(
@@ -72,6 +96,9 @@ export function insertBlob(
         `INSERT INTO blobs (digest, size, object_key, created_at)
          SELECT ?2, ?3, ?4, ?5
          WHERE ${ended} AND NOT EXISTS (SELECT 1 FROM garbage WHERE object_key = ?4)
+         ON CONFLICT (digest) DO UPDATE SET object_key = excluded.object_key, size = excluded.size, quarantined_at = NULL
+           WHERE blobs.quarantined_at IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM blobs AS other WHERE other.object_key = excluded.object_key)
          -- of the digest, whose content is there already; or of the key, which a PUT with another digest has named
          ON CONFLICT DO NOTHING`,
       )
@@ -103,7 +130,7 @@ export function linkBlob(
   const source = `FROM repositories AS source
        JOIN blobs ON blobs.digest = ?2
        JOIN repository_blobs AS member ON member.repository_id = source.id AND member.blob_id = blobs.id
-       WHERE source.name = ?3 AND member.condemned_at IS NULL`;
+       WHERE source.name = ?3 AND member.condemned_at IS NULL AND blobs.quarantined_at IS NULL`;
   return [
     db
       .prepare(`INSERT INTO repositories (name, created_at) SELECT ?1, ?4 ${source} ON CONFLICT (name) DO NOTHING`)
@@ -129,7 +156,7 @@ export async function listRepositoriesWithBlob(
       `SELECT repositories.name AS name FROM blobs
        JOIN repository_blobs AS member ON member.blob_id = blobs.id
        JOIN repositories ON repositories.id = member.repository_id
-       WHERE blobs.digest = ?1 AND member.condemned_at IS NULL LIMIT ?2`,
+       WHERE blobs.digest = ?1 AND member.condemned_at IS NULL AND blobs.quarantined_at IS NULL LIMIT ?2`,
     )
     .bind(digest, limit)
     .all<{ name: RepositoryName }>();

@@ -1,8 +1,17 @@
 import type { SqlCondition } from "../sql.ts";
 
+/** Bytes were found to be others than those of their digest: one event for each repository that has them. */
+type QuarantineEvent = "blob.quarantined" | "manifest.quarantined";
+
 /** What happened, as the outbox keeps it for those who will be told. */
 export interface EventRow {
-  readonly kind: "manifest.pushed" | "manifest.deleted" | "tag.moved" | "tag.deleted" | "blob.deleted";
+  readonly kind:
+    | "manifest.pushed"
+    | "manifest.deleted"
+    | "tag.moved"
+    | "tag.deleted"
+    | "blob.deleted"
+    | QuarantineEvent;
   readonly repository: string;
   readonly digest: string | null;
   readonly tag: string | null;

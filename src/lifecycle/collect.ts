@@ -1,5 +1,5 @@
 import { deleteAuditBefore } from "../audit/store.ts";
-import { deleteTombstones, insertGarbage } from "../blobs/garbage.ts";
+import { deleteTombstones, insertGarbage, isUnheldObject } from "../blobs/garbage.ts";
 import { firstKeyAt, type KeyPrefix, keyPrefixes } from "../blobs/keys.ts";
 import { deleteEventsBefore } from "../events/outbox.ts";
 import {
@@ -55,7 +55,9 @@ const unnamed = `NOT EXISTS (
   SELECT 1 FROM blobs JOIN manifest_references AS edge ON edge.digest = blobs.digest
   WHERE blobs.id = repository_blobs.blob_id AND edge.repository_id = repository_blobs.repository_id)`;
 
-const unheld = "NOT EXISTS (SELECT 1 FROM repository_blobs WHERE repository_blobs.blob_id = blobs.id)";
+/** No repository has the blob; and its object is not kept for who looks into what is wrong with it. */
+const unheld = `NOT EXISTS (SELECT 1 FROM repository_blobs WHERE repository_blobs.blob_id = blobs.id)
+  AND ${isUnheldObject("blobs.object_key")}`;
 
 async function hasWork(db: D1Database, options: CollectOptions): Promise<boolean> {
   const cutoffMs = options.nowMs - options.graceSeconds * 1000;

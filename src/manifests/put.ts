@@ -93,7 +93,13 @@ function insertManifestSql(references: ReferenceList): string {
     WHERE repositories.name = ?1 AND NOT EXISTS (${selectProblems("repositories.id", references, 12)})
     ON CONFLICT (repository_id, digest) DO UPDATE SET
       put_request = excluded.put_request, media_type = excluded.media_type,
-      artifact_type = excluded.artifact_type, descriptor = excluded.descriptor`;
+      artifact_type = excluded.artifact_type, descriptor = excluded.descriptor,
+      -- The same bytes, unless those of the row were spoilt. An object stays, unless it was found bad (src/integrity).
+      body = excluded.body,
+      object_key = iif(manifests.object_key IS NULL OR EXISTS (
+        SELECT 1 FROM integrity_findings AS finding WHERE finding.manifest_id = manifests.id
+          AND finding.put_request = manifests.put_request AND finding.released_at IS NULL),
+        excluded.object_key, manifests.object_key)`;
 }
 
 function writeReferences(db: D1Database, put: PutManifest, references: ReferenceList): D1PreparedStatement[] {

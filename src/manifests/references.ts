@@ -30,7 +30,7 @@ export function encodeReferences(references: readonly ManifestReference[], spars
 /**
  * SQL that yields a row (digest, size, stored) for each reference that the repository can't hold to: `stored` is NULL
  * where the content is missing though required, else it is the stored size, which differs from the descriptor's.
- * A condemned blob counts as there: the put that asks revives it.
+ * A condemned blob counts as there: the put that asks revives it. A quarantined one does not: its bytes must come again.
  * @param repositoryId an SQL expression
  * @param firstParameter number of the parameter that the first list is bound to
  */
@@ -42,7 +42,7 @@ export function selectProblems(repositoryId: string, references: ReferenceList, 
   return `SELECT wanted.digest AS digest, wanted.size AS size, coalesce(child.size, iif(member.blob_id, stored.size, NULL)) AS stored
     FROM (SELECT json_extract(value, '$[0]') AS digest, json_extract(value, '$[1]') AS size,
                  json_extract(value, '$[2]') AS is_child, json_extract(value, '$[3]') AS required FROM (${lists})) AS wanted
-    LEFT JOIN blobs AS stored ON stored.digest = wanted.digest
+    LEFT JOIN blobs AS stored ON stored.digest = wanted.digest AND stored.quarantined_at IS NULL
     LEFT JOIN repository_blobs AS member ON member.repository_id = ${repositoryId} AND member.blob_id = stored.id
     LEFT JOIN manifests AS child
       ON wanted.is_child AND child.repository_id = ${repositoryId} AND child.digest = wanted.digest

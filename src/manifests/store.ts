@@ -20,14 +20,22 @@ export interface ManifestBodyRow extends ManifestRow {
 const head = `manifests.digest AS digest, manifests.media_type AS mediaType, manifests.size AS size,
        manifests.object_key AS objectKey`;
 
+/**
+ * Not one whose bytes were found to be others (src/integrity): its clients push it again, with which it has another
+ * put_request.
+ */
+const unquarantined = `NOT EXISTS (SELECT 1 FROM integrity_findings AS finding
+         WHERE finding.manifest_id = manifests.id AND finding.put_request = manifests.put_request
+           AND finding.released_at IS NULL)`;
+
 const byTag = `FROM repositories
        JOIN tags ON tags.repository_id = repositories.id AND tags.name = ?2
        JOIN manifests ON manifests.id = tags.manifest_id
-       WHERE repositories.name = ?1`;
+       WHERE repositories.name = ?1 AND ${unquarantined}`;
 
 const byDigest = `FROM repositories
        JOIN manifests ON manifests.repository_id = repositories.id AND manifests.digest = ?2
-       WHERE repositories.name = ?1`;
+       WHERE repositories.name = ?1 AND ${unquarantined}`;
 
 /** One query: repositories.name, then the tag's or the digest's index. HEAD asks without the body's column. */
 export const manifestQueries = {

@@ -1,6 +1,6 @@
 import type { Requester } from "../requester.ts";
 import { insertAudit } from "../audit/store.ts";
-import { linkBlob, listRepositoriesWithBlob, repositoryHasBlob } from "../blobs/store.ts";
+import { linkBlob, listRepositoriesWithBlob, repositoryServesBlob } from "../blobs/store.ts";
 import { MOUNT_CANDIDATES_MAX } from "../limits.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
@@ -40,7 +40,7 @@ export async function mountBlob(
   const nowMs = Date.now();
   const entry = { action: "blob.mount", repository: into, digest, outcome: "ok", detail: { from: source } } as const;
   const results = await db.batch([
-    insertAudit(db, by, entry, nowMs, repositoryHasBlob(source, digest)),
+    insertAudit(db, by, entry, nowMs, repositoryServesBlob(source, digest)),
     ...linkBlob(db, into, digest, source, nowMs),
   ]);
   return (results.at(-1)?.meta.changes ?? 0) > 0;

@@ -206,6 +206,8 @@ const json = (value: unknown): RequestOptions => ({
 });
 const users = "/api/v1/users";
 const rules = "/api/v1/trust-rules";
+const findings = "/api/v1/integrity/findings";
+const exports = "/api/v1/index/exports";
 const api = { right: "admin" } as const;
 
 const registryRows: readonly RegistryRow[] = [
@@ -222,6 +224,18 @@ const registryRows: readonly RegistryRow[] = [
   { ...api, method: "GET", path: "/api/v1/audit", target: "/api/v1/audit?n=1", answer: "200" },
   { ...api, method: "GET", path: users, target: `${users}?n=1`, answer: "200" },
   { ...api, method: "POST", path: users, target: users, options: json({}), answer: "400 INVALID_REQUEST" },
+  { ...api, method: "GET", path: "/api/v1/integrity", target: "/api/v1/integrity", answer: "200" },
+  { ...api, method: "GET", path: findings, target: `${findings}?n=1`, answer: "200" },
+  { ...api, method: "GET", path: exports, target: exports, answer: "200" },
+  ...[
+    { method: "POST", path: "/api/v1/integrity/verify", target: "/api/v1/integrity/verify" },
+    { method: "POST", path: exports, target: exports },
+    { method: "POST", path: "/api/v1/index/rebuild", target: "/api/v1/index/rebuild" },
+  ].map((row) => ({ ...api, ...row, options: json({ none: true }), answer: "400 INVALID_REQUEST" })),
+  ...[
+    { method: "POST", path: `${findings}/:finding/release`, target: `${findings}/999999/release` },
+    { method: "DELETE", path: `${findings}/:finding/object`, target: `${findings}/999999/object` },
+  ].map((row) => ({ ...api, ...row, answer: "404 NOT_FOUND" })),
   ...[
     { method: "GET", path: `${users}/:user`, target: `${users}/${nobodysName}` },
     { method: "PATCH", path: `${users}/:user`, target: `${users}/${nobodysName}`, options: json({ disabled: true }) },

@@ -293,6 +293,30 @@ describe("what is cached", () => {
     expect(again.body).toEqual(layer.bytes);
   });
 
+  it.each([64, EDGE_MEMORY_ITEM_MAX_BYTES + 1])(
+    "of %i bytes that were damaged is not what was pushed again",
+    async (size) => {
+      const repository = newRepository();
+      const layer = blob(randomBytes(size));
+      await repository.pushBlob(layer.bytes);
+      const { digest } = layer.descriptor;
+      const to = puller(repository);
+      const keyOf = async (): Promise<string> =>
+        (await env.DB.prepare("SELECT object_key AS key FROM blobs WHERE digest = ?1")
+          .bind(digest)
+          .first<string>("key")) ?? "";
+      await env.BLOBS.put(await keyOf(), randomBytes(size));
+      expect((await ask(async () => to.getBlob(digest))).body).not.toEqual(layer.bytes);
+      await env.DB.prepare("UPDATE blobs SET quarantined_at = ?2 WHERE digest = ?1").bind(digest, Date.now()).run();
+      await repository.pushBlob(layer.bytes);
+      const startMs = Date.now();
+      onTestFinished(() => void vi.restoreAllMocks());
+      vi.spyOn(Date, "now").mockReturnValue(startMs + 61_000);
+      expect((await ask(async () => to.getBlob(digest))).body).toEqual(layer.bytes);
+      expect((await ask(async () => to.getBlob(digest))).body).toEqual(layer.bytes);
+    },
+  );
+
   it("is believed for CACHE_TTL and no longer, whatever tier it comes from", async () => {
     const repository = newRepository();
     const { descriptor } = await push(repository, image(), "v1");
