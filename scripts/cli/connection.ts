@@ -6,12 +6,16 @@ import { defaultPort, defaultStateDir, parsePath, UsageError } from "../options.
 import { keptPassword } from "../secrets.ts";
 import { Api } from "./api.ts";
 import { readPassword } from "./password.ts";
+import { Refusal } from "./refusal.ts";
+import { findStoredLogin, type Login, type StoredLogin } from "./stored-login.ts";
 
 const administratorName = "admin";
 
 const optionsSchema = z.object({
   registry: z.string(),
   as: z.string(),
+  /** The user was named, and is not who it is where nobody is. */
+  asIsGiven: z.boolean(),
   passwordFile: z.string().optional(),
   state: z.string(),
   plainHttp: z.boolean().default(false),
@@ -45,7 +49,8 @@ export function addConnectionOptions(program: Command): void {
       `
 The administrator's password, or the access token of --as, is in MOORAGE_PASSWORD, or in --password-file; it is never an
 argument.
-Without either, a registry on this machine gets the one that npm start made for it.`,
+Without either, the login is used that moorage login, or another of docker's clients, keeps for the registry; without that,
+a registry on this machine gets the password that npm start made for it.`,
     );
 }
 
@@ -59,13 +64,15 @@ export interface Connection {
 export async function connect(command: Command): Promise<Connection> {
   const options = connectionOptions(command);
   const registry = requireEncrypted(parseRegistry("--registry", options.registry), options);
-  const { password, mend } = await passwordFor(registry, options);
-  return { api: new Api(registry, { user: options.as, password }, mend), json: options.json };
+  const { login, mend } = await findLogin(registry, options);
+  if (login?.kind !== "password") throw noPassword(registry, options, login !== null);
+  return { api: new Api(registry, login, mend), json: options.json };
 }
 
 /** The options that all commands have, as they were given to this one. */
 export function connectionOptions(command: Command): ConnectionOptions {
-  return optionsSchema.parse(command.optsWithGlobals());
+  const asIsGiven = !["default", undefined].includes(command.getOptionValueSourceWithGlobals("as"));
+  return optionsSchema.parse({ ...command.optsWithGlobals(), asIsGiven });
 }
 
 /**
@@ -73,7 +80,7 @@ export function connectionOptions(command: Command): ConnectionOptions {
  * @param source what gave it, for messages
  * @throws UsageError
  */
-function parseRegistry(source: "--registry" | "<url>", text: string): URL {
+export function parseRegistry(source: "--registry" | "<url>", text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !["http:", "https:"].includes(url.protocol)) {
     const named = source === "--registry" ? "--registry, or MOORAGE_REGISTRY," : source;
@@ -98,36 +105,78 @@ export function registryOf(argument: string | undefined, { registry }: Connectio
 
 /** @throws UsageError where a password would go over the network for all to read */
 export function requireEncrypted(url: URL, { plainHttp }: Pick<ConnectionOptions, "plainHttp">): URL {
-  if (url.protocol === "https:" || isLoopback(url.hostname) || plainHttp) return url;
+  if (!isPlain(url) || plainHttp) return url;
   throw new UsageError(
     `${url.origin} would be sent the password unencrypted: use https, or --plain-http where nobody listens between`,
   );
 }
 
-interface Password {
-  readonly password: string;
+/** Whether others could read what is sent there. */
+export function isPlain({ protocol, hostname }: URL): boolean {
+  return protocol === "http:" && !isLoopback(hostname);
+}
+
+interface FoundLogin {
+  readonly login: Login | null;
   /** What to do where the registry does not take it. */
   readonly mend: string;
 }
 
-async function passwordFor(registry: URL, { as, passwordFile, state }: ConnectionOptions): Promise<Password> {
+/**
+ * What was given comes first, then what docker's clients keep, then what npm start made.
+ * @throws UsageError
+ */
+export async function findLogin(registry: URL, options: ConnectionOptions): Promise<FoundLogin> {
+  const { as, passwordFile, state } = options;
   if (as === "" || as.includes(":")) throw new UsageError("--as, or MOORAGE_USER, takes a user's name");
   if (passwordFile !== undefined) {
     const password = await readPassword("password-file", passwordFile);
-    return { password, mend: `look that --password-file has ${credentialOf(as)}` };
+    return { login: loginAs(as, password), mend: `look that --password-file has ${credentialOf(as)}` };
   }
   const given = process.env["MOORAGE_PASSWORD"] ?? "";
-  if (given !== "") return { password: given, mend: `look that MOORAGE_PASSWORD is ${credentialOf(as)}` };
-  const isLocal = isThisMachine(registry) && as === administratorName;
-  const kept = isLocal ? keptPassword(parsePath("state", state)) : null;
-  if (kept === null) {
-    const local = isLocal ? `, or the state folder of npm start by --state: ${state} has none` : "";
-    throw new UsageError(
-      `there is no password of ${as}: set MOORAGE_PASSWORD, or name a file by --password-file${local}`,
-    );
+  if (given !== "") return { login: loginAs(as, given), mend: `look that MOORAGE_PASSWORD is ${credentialOf(as)}` };
+  const stored = await storedLogin(registry, options);
+  if (stored instanceof Refusal || stored?.login.kind !== "password") {
+    const kept = isOwn(registry, options) ? keptPassword(parsePath("state", state)) : null;
+    if (kept !== null) {
+      const mend = `the password in ${kept.file} is not this registry's: set MOORAGE_PASSWORD, or name its folder by --state`;
+      return { login: loginAs(administratorName, kept.password), mend };
+    }
   }
-  const mend = `the password in ${kept.file} is not this registry's: set MOORAGE_PASSWORD, or name its folder by --state`;
-  return { password: kept.password, mend };
+  // Docker's clients would fail on it too; who does without them need not.
+  if (stored instanceof Refusal) throw new UsageError(stored.message, { cause: stored });
+  const mend = `the login that ${stored?.place ?? "nobody"} keeps is not good there any more: npx moorage login ${registry.origin}`;
+  return { login: stored?.login ?? null, mend };
+}
+
+function loginAs(user: string, password: string): Login {
+  return { kind: "password", user, password };
+}
+
+/** Another's than who is named is none. */
+async function storedLogin(registry: URL, { as, asIsGiven }: ConnectionOptions): Promise<StoredLogin | Refusal | null> {
+  const stored = await findStoredLogin(registry).catch((error: unknown) => {
+    if (error instanceof Refusal) return error;
+    throw error;
+  });
+  if (stored === null || stored instanceof Refusal || !asIsGiven) return stored;
+  return stored.login.kind === "password" && stored.login.user === as ? stored : null;
+}
+
+/** Whether it may be the one that npm start runs here, and whose password is meant. */
+function isOwn(registry: URL, { as }: ConnectionOptions): boolean {
+  return isThisMachine(registry) && as === administratorName;
+}
+
+function noPassword(registry: URL, options: ConnectionOptions, hasToken: boolean): UsageError {
+  const { as, state } = options;
+  const local = isOwn(registry, options) ? `, or the state folder of npm start by --state: ${state} has none` : "";
+  const why = hasToken
+    ? `no password of ${registry.host} is kept, but a token of docker login`
+    : `there is no password of ${as}`;
+  return new UsageError(
+    `${why}: npx moorage login ${registry.origin}, or set MOORAGE_PASSWORD, or name a file by --password-file${local}`,
+  );
 }
 
 /** What the management API takes: a person's password is for /token alone. */

@@ -1,6 +1,8 @@
 import { Command } from "commander";
 import { addAuditCommand } from "./audit.ts";
 import { addConnectionOptions } from "./connection.ts";
+import { addDoctorCommand } from "./doctor.ts";
+import { addLoginCommands } from "./login.ts";
 import { addRelayCommand } from "./relay.ts";
 import { addTokenCommands } from "./token.ts";
 import { addTrustCommands } from "./trust.ts";
@@ -24,5 +26,7 @@ export function moorageProgram(): Command {
   addIntegrityCommands(program);
   addWhoamiCommand(program);
   addRelayCommand(program);
+  addLoginCommands(program);
+  addDoctorCommand(program);
   return program;
 }

@@ -32,10 +32,14 @@ const unset = [
   "MOORAGE_REGISTRY",
   "MOORAGE_USER",
   "MOORAGE_PASSWORD",
+  "DOCKER_AUTH_CONFIG",
   "INIT_CWD",
   "NODE_OPTIONS",
   "NODE_USE_ENV_PROXY",
 ];
+
+/** A folder that nobody makes: the logins of whoever runs the tests are not theirs. */
+const noDockerConfig = path.join(tmpdir(), `moorage-no-docker-${crypto.randomUUID()}`);
 
 /** Runs the real command to its end. */
 export async function moorage(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
@@ -43,7 +47,13 @@ export async function moorage(args: readonly string[], options: RunOptions = {})
   const [program, ...first] = options.program ?? [process.execPath, path.join(projectRoot, "scripts/moorage.ts")];
   const child = spawn(program, [...first, ...args], {
     cwd: folder,
-    env: { ...process.env, ...Object.fromEntries(unset.map((name) => [name, undefined])), NO_COLOR: "1", ...env },
+    env: {
+      ...process.env,
+      ...Object.fromEntries(unset.map((name) => [name, undefined])),
+      DOCKER_CONFIG: noDockerConfig,
+      NO_COLOR: "1",
+      ...env,
+    },
     // One that hangs must not outlive its test.
     timeout: 60_000,
     killSignal: "SIGKILL",
