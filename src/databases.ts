@@ -6,7 +6,8 @@ import { type Reading, type ReadPlan, readPlan } from "./read-plan.ts";
 export type Queryable = Pick<D1Database, "prepare">;
 
 /**
- * The database that has the rows of a repository: the one place where it is chosen. There is one for all today.
+ * The database that has the rows of a repository: the one place where it is chosen. There is one for all today;
+ * migrations/README.md says how several would share the repositories.
  */
 export function databaseFor(env: Pick<Env, "DB">, _repository: RepositoryName): D1Database {
   return env.DB;

@@ -30,6 +30,9 @@ export const REFERRER_DESCRIPTOR_MAX_BYTES = 512 * KIB;
 /** D1 hands out values of at most 2 MB: a referrers page is read as slices of this size, which together with their frame make 4 MiB. */
 export const REFERRERS_SLICE_BYTES = MIB - KIB;
 
+/** Most referrers that are listed by one query; of a longer list no more are looked at than fill its page, by a second. */
+export const REFERRERS_AT_ONCE_MAX = 1000;
+
 /** More referrers than this fit no page, whose shortest has 112 bytes: what a query looks at is bounded by it. */
 export const REFERRERS_PER_PAGE_MAX = 38_000;
 

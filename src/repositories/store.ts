@@ -41,17 +41,16 @@ async function readSlice(
   limit: number,
   prefixes: readonly string[],
 ): Promise<readonly RepositoryName[]> {
-  // Every letter of a name comes before ~. One prefix, as "" for all names is, is read in the order of the index.
-  const source =
-    prefixes.length === 1
-      ? "repositories WHERE name >= json_extract(?3, '$[0]') AND name < json_extract(?3, '$[0]') || '~'"
-      : "json_each(?3) AS prefix CROSS JOIN repositories WHERE name >= prefix.value AND name < prefix.value || '~'";
+  // Every letter of a name comes before ~. CROSS JOIN takes the prefixes as they come, and each one's names come in the
+  // order of their index: as the prefixes are sorted and apart, so is the whole. ORDER BY would sort all that there are
+  // for each page, and look at every manifest of theirs.
   const row = await db
     .prepare(
       `SELECT json_group_array(name) AS names FROM (
-         SELECT name FROM ${source}
-           AND name > ?1 AND EXISTS (SELECT 1 FROM manifests WHERE manifests.repository_id = repositories.id)
-         ORDER BY name LIMIT ?2)`,
+         SELECT name FROM json_each(?3) AS prefix CROSS JOIN repositories
+         WHERE name >= max(prefix.value, ?1) AND name < prefix.value || '~' AND name <> ?1
+           AND EXISTS (SELECT 1 FROM manifests WHERE manifests.repository_id = repositories.id)
+         LIMIT ?2)`,
     )
     .bind(after, limit, JSON.stringify(prefixes))
     .first<{ names: string }>();

@@ -146,6 +146,15 @@ describe("end-12 GET referrers whose list is more than one D1 value", () => {
     },
   );
 
+  it("has each where many short ones come before those that fill the page", async () => {
+    const repository = freshRepository();
+    const subject = absent();
+    const short = Array.from({ length: 260 }, () => filledTo(subject, 450, 1));
+    const long = Array.from({ length: 10 }, () => filledTo(subject, 500_000, 1));
+    await pushAll(repository, [...short, ...long]);
+    expect(await expectListed(repository, subject, [...short, ...long])).toHaveLength(2);
+  });
+
   it("goes on by its Links with the same filter, and says on each page that it was applied", async () => {
     const repository = freshRepository();
     const subject = absent();
