@@ -8,6 +8,8 @@ export interface Place {
   host: string;
   /** TCP port; 0 for any free one, which `ready` then tells. */
   port: number;
+  /** also on a socket of the Worker's own, without the one that Miniflare puts before it: for measurements */
+  isDirect?: boolean;
 }
 
 /**
@@ -32,6 +34,7 @@ export function openMiniflare(
       port: place.port,
       // The default fetches a sample of request.cf from the network.
       cf: false,
+      ...(place.isDirect === true ? { unsafeDirectSockets: [{ host: place.host, port: 0 }] } : {}),
       log: new Log(LogLevel.WARN),
       logRequests: false,
     }),

@@ -48,6 +48,8 @@ export interface Compared {
   readonly bar: Bar | null;
   /** how one round's two figures make the one that the bar is about; their ratio by default */
   readonly combine?: (registry: number, reference: number) => number;
+  /** Counted, not measured: the same in the next run. */
+  readonly isExact?: boolean;
 }
 
 const none: Figures = { figures: [], cpuMs: [] };
@@ -57,6 +59,7 @@ export function compare(compared: Compared): Comparison {
     combine = (registry, reference) => registry / reference,
     registry = none,
     reference = none,
+    isExact = false,
     ...rest
   } = compared;
   const ratios = zip(registry.figures, reference.figures, combine);
@@ -69,7 +72,7 @@ export function compare(compared: Compared): Comparison {
     ratios,
     ratio,
     cpuRatio: cpuRatios.length === 0 ? null : median(cpuRatios),
-    verdict: compared.bar === null ? null : judge(ratio, compared.bar),
+    verdict: compared.bar === null ? null : judge(ratio, compared.bar, isExact ? 0 : UNCERTAIN),
   };
 }
 
@@ -84,11 +87,14 @@ function zip(
   });
 }
 
-/** A figure closer to its bar than a tenth of the bar could be on its other side in the next run. */
-export function judge(figure: number, bar: Bar): Verdict {
-  if (Math.abs(figure - bar.value) < bar.value / 10) return "undecided";
-  const above = figure > bar.value;
-  return above === (bar.relation === "at least") ? "meets" : "misses";
+/** Of the bar: what is closer to it could be on its other side in the next run. */
+const UNCERTAIN = 0.1;
+
+/** @param uncertain part of the bar that the figure may be wrong by */
+export function judge(figure: number, bar: Bar, uncertain = UNCERTAIN): Verdict {
+  if (Math.abs(figure - bar.value) < bar.value * uncertain) return "undecided";
+  const isKept = bar.relation === "at least" ? figure >= bar.value : figure <= bar.value;
+  return isKept ? "meets" : "misses";
 }
 
 /** NaN of nothing. */

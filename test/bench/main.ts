@@ -11,12 +11,24 @@ import { type Options, parseOptions, usage } from "./options.ts";
 import { commitRow, runCommit } from "./rows/commits.ts";
 import { layerPullRow, layerWays, runLayerPull, runLayerPushes } from "./rows/layers.ts";
 import { credentialsRow, runCredentials } from "./rows/credentials.ts";
+import {
+  edgeFillRow,
+  edgeLargeRow,
+  edgeRows,
+  othersRow,
+  runEdge,
+  runEdgeFill,
+  runEdgeLarge,
+  runOthers,
+} from "./rows/edge.ts";
 import { memoryRow, runMemory } from "./rows/memory.ts";
 import { countOperations, operationsRow } from "./rows/operations.ts";
 import { peerRow, runPeer } from "./rows/peer.ts";
 import { pullRows, runPull } from "./rows/pulls.ts";
 import { runSmallPush, runWideManifest, smallPushRow, wideManifestRow } from "./rows/pushes.ts";
 import { referrersRow, runReferrers } from "./rows/referrers.ts";
+import { relayRow, runRelay } from "./rows/relay.ts";
+import { runScale, scaleRow } from "./rows/scale.ts";
 import { type Row, Stage } from "./stage.ts";
 import { formatComparisons, formatOperations } from "./table.ts";
 
@@ -36,8 +48,14 @@ const runners: readonly Runner[] = [
   { rows: [layerPullRow], run: runLayerPull },
   { rows: [commitRow], run: runCommit },
   { rows: [credentialsRow], run: runCredentials },
+  { rows: edgeRows, run: runEdge },
+  { rows: [edgeLargeRow], run: runEdgeLarge },
+  { rows: [edgeFillRow], run: runEdgeFill },
+  { rows: [othersRow], run: runOthers },
+  { rows: [relayRow], run: runRelay },
   { rows: [memoryRow], run: runMemory },
   { rows: [peerRow], run: runPeer },
+  { rows: [scaleRow], run: runScale },
 ];
 
 const allRows: readonly Row[] = [operationsRow, ...runners.flatMap(({ rows }) => rows)];

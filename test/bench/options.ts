@@ -25,8 +25,12 @@ export interface Options {
   /** cloudflare/serverless-registry under its own `wrangler dev`, and this registry under `npm run dev` */
   readonly peer: string | null;
   readonly dev: string | null;
+  /** state that scripts/scale.ts has loaded */
+  readonly scale: string | null;
   /** CNCF distribution's binary */
   readonly distribution: string | null;
+  /** zot's binary */
+  readonly zot: string | null;
 }
 
 export const usage = `Usage: npm run bench -- [options]
@@ -39,9 +43,11 @@ export const usage = `Usage: npm run bench -- [options]
   --url NAME=URL   another registry to measure beside, without a bar; may be repeated
   --peer URL       cloudflare/serverless-registry under wrangler dev (http://user:password@localhost:PORT)
   --dev URL        this registry under npm run dev (http://admin:password@localhost:PORT); --peer is compared with it
+  --scale DIR      a state that scripts/scale.ts has loaded, for the row scale; without it --only scale loads one
   --help           this text
 
-MOORAGE_BENCH_DISTRIBUTION names CNCF distribution's binary; without it \`registry\` is looked for on the PATH.`;
+MOORAGE_BENCH_DISTRIBUTION names CNCF distribution's binary; MOORAGE_BENCH_ZOT zot's; without
+them \`registry\` and \`zot\` are looked for on the PATH.`;
 
 /** @throws Error that says which argument is wrong */
 export function parseOptions(argv: readonly string[], environment: NodeJS.ProcessEnv): Options {
@@ -56,6 +62,7 @@ export function parseOptions(argv: readonly string[], environment: NodeJS.Proces
       url: { type: "string", multiple: true, default: [] },
       peer: { type: "string" },
       dev: { type: "string" },
+      scale: { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
@@ -69,7 +76,9 @@ export function parseOptions(argv: readonly string[], environment: NodeJS.Proces
     others: values.url.map(namedUrl),
     peer: values.peer ?? null,
     dev: values.dev ?? null,
+    scale: values.scale === undefined ? null : path.resolve(values.scale),
     distribution: environment["MOORAGE_BENCH_DISTRIBUTION"] ?? findOnPath("registry", environment["PATH"] ?? ""),
+    zot: environment["MOORAGE_BENCH_ZOT"] ?? findOnPath("zot", environment["PATH"] ?? ""),
   };
 }
 

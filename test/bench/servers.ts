@@ -41,10 +41,43 @@ export function asAdministrator(server: Server): Server {
   return { ...server, url: url.href.replace(/\/$/, "") };
 }
 
+/** The same server, its URL without credentials: nobody asks. */
+export function anonymously(server: Server): Server {
+  const url = new URL(server.url);
+  url.username = "";
+  url.password = "";
+  return { ...server, url: url.href.replace(/\/$/, "") };
+}
+
 /** A Worker of the bench, such as `bare/worker.ts`. */
 export async function startWorker(entry: string, stateDir: string): Promise<Server> {
+  return serveWorker(path.join(benchFolder, entry), stateDir, []);
+}
+
+/** The registry on the runtime's own socket, without what Miniflare puts before it; its URL has the administrator's credentials. */
+export async function startDirect(stateDir: string, vars: Readonly<Record<string, string>>): Promise<Server> {
+  const settings = Object.entries(vars).map(([name, value]) => `${name}=${value}`);
+  return asAdministrator(await serveWorker(path.join(projectRoot, "src/index.ts"), stateDir, ["direct", ...settings]));
+}
+
+async function serveWorker(entry: string, stateDir: string, options: readonly string[]): Promise<Server> {
   const script = path.join(benchFolder, "serve-worker.ts");
-  return startProcess(process.execPath, [script, path.join(benchFolder, entry), stateDir], /serving (http:\/\/\S+)/);
+  return startProcess(process.execPath, [script, entry, stateDir, ...options], /serving (http:\/\/\S+)/);
+}
+
+/** `npx moorage relay` to a registry; its URL has the credentials of that one's. */
+export async function startRelay(registry: string): Promise<Server> {
+  const upstream = new URL(registry);
+  const { username, password } = upstream;
+  upstream.username = "";
+  upstream.password = "";
+  const script = path.join(projectRoot, "scripts/moorage.ts");
+  const args = [script, "relay", upstream.href, "--port", "0", "--json"];
+  const server = await startProcess(process.execPath, args, /"event":"ready","url":"([^"]+)"/);
+  const url = new URL(server.url);
+  url.username = username;
+  url.password = password;
+  return { ...server, url: url.href.replace(/\/$/, "") };
 }
 
 /** CNCF distribution with its file system storage. */
@@ -69,16 +102,41 @@ export async function startDistribution(binary: string, stateDir: string): Promi
   return { url, pid: pidOf(child), stop: async () => stop(child) };
 }
 
+/** zot with its file system storage and nothing else. */
+export async function startZot(binary: string, stateDir: string): Promise<Server> {
+  const port = await freePort();
+  await mkdir(stateDir, { recursive: true });
+  const config = path.join(stateDir, "config.json");
+  await writeFile(
+    config,
+    JSON.stringify({
+      distSpecVersion: "1.1.1",
+      storage: { rootDirectory: path.join(stateDir, "images"), gc: false },
+      http: { address: "127.0.0.1", port: String(port) },
+      log: { level: "error", output: path.join(stateDir, "log") },
+    }),
+  );
+  const child = spawn(binary, ["serve", config], { stdio: ["ignore", "ignore", "inherit"] });
+  const url = `http://127.0.0.1:${String(port)}`;
+  await answers(url, child);
+  return { url, pid: pidOf(child), stop: async () => stop(child) };
+}
+
 async function startProcess(program: string, args: readonly string[], ready: RegExp): Promise<Server> {
   const child = spawn(program, args, { cwd: projectRoot, stdio: ["ignore", "pipe", "inherit"] });
   const url = await new Promise<string>((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${String(code)} before it was ready`)));
-    createInterface({ input: child.stdout }).on("line", (line) => {
+    const lines = createInterface({ input: child.stdout });
+    lines.on("line", (line) => {
       const match = ready.exec(line);
-      if (match?.[1] !== undefined) resolve(match[1]);
+      if (match?.[1] === undefined) return;
+      lines.close();
+      resolve(match[1]);
     });
   });
+  // What it logs is thrown away unread: to read a line for each request would slow the load.
+  child.stdout.resume();
   // Miniflare listens on IPv4 alone where it chooses the port; the name would be tried in IPv6 first.
   return { url: url.replace("localhost", "127.0.0.1"), pid: pidOf(child), stop: async () => stop(child) };
 }

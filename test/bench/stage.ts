@@ -4,7 +4,15 @@ import path from "node:path";
 import { type Content, seed } from "./content.ts";
 import type { Operation } from "./load.ts";
 import type { Options } from "./options.ts";
-import { asAdministrator, type Server, startDistribution, startRegistry, startWorker } from "./servers.ts";
+import {
+  asAdministrator,
+  type Server,
+  startDirect,
+  startDistribution,
+  startRegistry,
+  startWorker,
+  startZot,
+} from "./servers.ts";
 
 /** The same thing done to any registry by the API, and to a bare Worker that does the least for it. */
 export interface Work {
@@ -86,6 +94,24 @@ export class Stage {
     const server = await startDistribution(binary, state);
     try {
       return await use({ name: "distribution", url: server.url, content: await seed(server.url) });
+    } finally {
+      await server.stop();
+      await rm(state, { recursive: true, force: true });
+    }
+  }
+
+  async withDirect<T>(use: (direct: Server) => Promise<T>, vars: Readonly<Record<string, string>>): Promise<T> {
+    return this.#withCopy((state) => startDirect(state, vars), use);
+  }
+
+  /** zot with the same content, pushed to it; null where its binary is not there. */
+  async withZot<T>(use: (zot: Other | null) => Promise<T>): Promise<T> {
+    const binary = this.options.zot;
+    if (binary === null) return use(null);
+    const state = this.#newFolder();
+    const server = await startZot(binary, state);
+    try {
+      return await use({ name: "zot", url: server.url, content: await seed(server.url) });
     } finally {
       await server.stop();
       await rm(state, { recursive: true, force: true });

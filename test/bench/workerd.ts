@@ -11,6 +11,14 @@ export function peakMemoryMiB(parentPid: number): number | null {
   return kibibytes === undefined ? null : Number(kibibytes) / 1024;
 }
 
+/** The memory that it holds now, in MiB: VmRSS of proc_pid_status(5). */
+export function residentMiB(parentPid: number): number | null {
+  const workerd = findWorkerd(parentPid);
+  if (workerd === null) return null;
+  const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${String(workerd)}/status`, "utf8"))?.[1];
+  return kibibytes === undefined ? null : Number(kibibytes) / 1024;
+}
+
 const CLOCK_TICKS_PER_SECOND = 100;
 
 /** Processor time that it has used so far, in ms: utime and stime of proc_pid_stat(5), which count in steps of 10 ms. */

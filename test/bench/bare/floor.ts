@@ -1,8 +1,9 @@
 import type { BareRequest } from "./worker.ts";
 
 /** What no Worker on this kind of port is quicker than. */
-export function hello(): Response {
-  return new Response("hello");
+export function hello({ request }: BareRequest): Response {
+  const isHead = request.method === "HEAD";
+  return isHead ? new Response(null, { headers: { "Content-Length": "5" } }) : new Response("hello");
 }
 
 /** As many D1 writes as the reference says, one after the other, each a row of a few bytes. */

@@ -1,5 +1,6 @@
 import { getBlob, getObject, headBlob } from "./blobs.ts";
 import { hello, write } from "./floor.ts";
+import { getCache, getMemory, putCache, putMemory } from "./caches.ts";
 import { getManifest, headManifest, putManifestRows } from "./manifests.ts";
 import { listReferrersAtOnce } from "./referrers.ts";
 import { beginUpload, putBlob, putObject } from "./uploads.ts";
@@ -20,6 +21,7 @@ export type BareHandler = (bare: BareRequest) => Promise<Response> | Response;
  */
 const handlers: Readonly<Record<string, BareHandler>> = {
   "GET hello": hello,
+  "HEAD hello": hello,
   "POST writes": write,
   "GET manifest": getManifest,
   "HEAD manifest": headManifest,
@@ -30,6 +32,10 @@ const handlers: Readonly<Record<string, BareHandler>> = {
   "PUT upload": putBlob,
   "PUT object": putObject,
   "GET object": getObject,
+  "PUT memory": putMemory,
+  "GET memory": getMemory,
+  "PUT cache": putCache,
+  "GET cache": getCache,
   "GET referrers": listReferrersAtOnce,
 };
 

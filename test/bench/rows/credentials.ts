@@ -1,12 +1,9 @@
-import { Buffer } from "node:buffer";
-import { z } from "zod";
-import { Client } from "../client.ts";
 import { atLeast, type Bar, compare, type Comparison } from "../figures.ts";
 import type { Operation } from "../load.ts";
 import { type Contestant, interleave, measureRate } from "../rounds.ts";
 import type { Row, Stage } from "../stage.ts";
 import type { Content } from "../content.ts";
-import type { Server } from "../servers.ts";
+import { bearer, makePuller } from "../puller.ts";
 
 export const credentialsRow: Row = { id: "credentials", title: "manifest by digest, GET, by who asks" };
 
@@ -25,7 +22,7 @@ export async function runCredentials(stage: Stage): Promise<Comparison[]> {
         { name: "nobody", headers: {}, bar: null },
         {
           name: "a bearer",
-          headers: { authorization: `Bearer ${await bearer(registry, content, puller)}` },
+          headers: { authorization: `Bearer ${await bearer(registry, content.repository, puller)}` },
           bar: atLeast(0.87),
         },
         {
@@ -71,31 +68,4 @@ function pull(content: Content, headers: Headers): Operation {
       expect: [200],
     });
   };
-}
-
-/** Somebody who is braked and limited as everybody: the administrator is not. */
-async function makePuller(registry: Server): Promise<string> {
-  const json = { "content-type": "application/json" };
-  await ask(registry, "POST", "/api/v1/users", json, { name: "puller", grants: ["**:pull"] });
-  const answer = await ask(registry, "POST", "/api/v1/users/puller/tokens", json, { name: "bench" });
-  const { token } = z.object({ token: z.string() }).parse(answer);
-  return `Basic ${Buffer.from(`puller:${token}`).toString("base64")}`;
-}
-
-async function bearer(registry: Server, { repository }: Content, authorization: string): Promise<string> {
-  const scope = encodeURIComponent(`repository:${repository}:pull`);
-  const answer = await ask(registry, "GET", `/token?scope=${scope}`, { authorization });
-  return z.object({ token: z.string() }).parse(answer).token;
-}
-
-/** As the administrator, where no header says otherwise. */
-async function ask(registry: Server, method: string, path: string, headers: Headers, body?: unknown): Promise<unknown> {
-  const client = new Client(registry.url);
-  try {
-    const sent = body === undefined ? {} : { body: Buffer.from(JSON.stringify(body)) };
-    const answer = await client.request({ method, path, headers, ...sent, expect: [200, 201], keepBody: true });
-    return JSON.parse(answer.body.toString("utf8"));
-  } finally {
-    client.close();
-  }
 }

@@ -32,23 +32,13 @@ export const layerWays: readonly LayerWay[] = [
     id: "layer-patch",
     title: "layer of 210 MB, one PATCH without a length",
     bar: 0.85,
-    push: async (client, repository, layer, digest) => {
-      const location = await beginUpload(client, repository);
-      await finishUpload(client, await appendChunk(client, location, layer.stream()), digest, null);
-    },
+    push: pushByPatch,
   },
   {
     id: "layer-chunks",
     title: "layer of 210 MB, chunks of 10 MiB",
     bar: 0.65,
-    push: async (client, repository, layer, digest) => {
-      let location = await beginUpload(client, repository);
-      for (let start = 0; start < layer.bytes; start += CHUNK_BYTES) {
-        const length = Math.min(CHUNK_BYTES, layer.bytes - start);
-        location = await appendChunk(client, location, layer.stream(start, start + length), { start, length });
-      }
-      await finishUpload(client, location, digest, null);
-    },
+    push: pushByChunks(CHUNK_BYTES),
   },
 ];
 
@@ -56,6 +46,23 @@ export const layerWays: readonly LayerWay[] = [
 export async function pushByPut(client: Client, repository: string, layer: Layer, digest: string): Promise<void> {
   const location = await beginUpload(client, repository);
   await finishUpload(client, location, digest, { bytes: layer.stream(), length: layer.bytes });
+}
+
+/** end-4a, end-5 once, without a length, end-6: as docker does. */
+export async function pushByPatch(client: Client, repository: string, layer: Layer, digest: string): Promise<void> {
+  const location = await beginUpload(client, repository);
+  await finishUpload(client, await appendChunk(client, location, layer.stream()), digest, null);
+}
+
+export function pushByChunks(chunkBytes: number): LayerPush {
+  return async (client, repository, layer, digest) => {
+    let location = await beginUpload(client, repository);
+    for (let start = 0; start < layer.bytes; start += chunkBytes) {
+      const length = Math.min(chunkBytes, layer.bytes - start);
+      location = await appendChunk(client, location, layer.stream(start, start + length), { start, length });
+    }
+    await finishUpload(client, location, digest, null);
+  };
 }
 
 /** The same bytes into a bare Worker's `put`, with a length. Answers the key. */
@@ -173,7 +180,7 @@ function pulling(name: string, url: string, target: string, bytes: number): Cont
   };
 }
 
-function pushing(name: string, url: string, repository: string, bytes: number, push: LayerPush): Contestant {
+export function pushing(name: string, url: string, repository: string, bytes: number, push: LayerPush): Contestant {
   return {
     name,
     measure: async () => pushOne(url, bytes, async (client, layer, digest) => push(client, repository, layer, digest)),
