@@ -177,6 +177,10 @@ export const PASSWORD_ITERATIONS = 100_000;
 /** How seldom the last use of an access token is noted: each note is a write. */
 export const LAST_USED_STEP_SECONDS = 300;
 
+/** How seldom a login is noted of who logs in again with the same token at the same address, and of how many an isolate knows. */
+export const LOGIN_NOTED_SECONDS = 300;
+export const LOGINS_NOTED_KEPT_MAX = 10_000;
+
 /** How many requests one count of REQUESTS in wrangler.toml stands for, and how long its limit makes wait. */
 export const REQUESTS_PER_COUNT = 500;
 export const REQUESTS_WAIT_SECONDS = 10;

@@ -22,13 +22,13 @@ import { refuseLogin } from "../access/refuse-login.ts";
 import { parseScopes } from "../access/scope.ts";
 import { signingKeys } from "../access/signing-keys.ts";
 import { loginWithIdToken } from "../access/workload-identity.ts";
-import { insertAudit } from "../audit/store.ts";
 import { configOf } from "../config.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { json } from "../http/text.ts";
 import { BEARER_LIFE_SECONDS, BEARER_MAX_CHARACTERS, FORM_MAX_BYTES } from "../limits.ts";
 import { OciError } from "../oci/errors.ts";
 import { divideScopes } from "./divide-scopes.ts";
+import { noteLogin } from "./note-login.ts";
 
 /**
  * The token endpoint of the distribution project's token specification, in both of its forms: GET with Basic (docker,
@@ -37,7 +37,7 @@ import { divideScopes } from "./divide-scopes.ts";
  */
 export const token = new Hono<RepositoryEnv>();
 
-/** D1: 1 to note the login; 1 for the login itself but the administrator's, 1 for a user's refresh token. */
+/** D1: 1 to note the login, where it was not noted lately; 1 for the login itself but the administrator's, 1 for a user's refresh token. */
 token.get("/token", access("public"), async (c) => {
   const credentials = parseAuthorization(c.req.header("authorization"));
   return answer(c, await authorityOf(c, loginGiven(credentials)), {
@@ -148,8 +148,7 @@ async function authorityOf(c: TokenContext, given: GivenLogin | null): Promise<A
   const login = await given.login(c.env, { address: requester.address, nowMs, lookup: "fresh" });
   if (login.kind === "unknown") throw await refuseLogin(c.env, requester, given.user, login);
   const { authority } = login;
-  const by = { ...requester, principal: authority.principal };
-  c.executionCtx.waitUntil(insertAudit(c.env.DB, by, { action: "login", outcome: "ok" }, nowMs).run());
+  noteLogin(c.env, c.executionCtx, { ...requester, principal: authority.principal }, nowMs);
   return authority;
 }
 

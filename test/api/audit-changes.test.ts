@@ -2,14 +2,14 @@ import { createScheduledController } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { z } from "zod";
-import { PULLS_BATCH_MAX } from "../../src/limits.ts";
+import { LOGIN_NOTED_SECONDS, PULLS_BATCH_MAX } from "../../src/limits.ts";
 import { runSchedule } from "../../src/lifecycle/schedule.ts";
 import type { AuditAction } from "../../src/audit/record.ts";
 import { insertAudit } from "../../src/audit/store.ts";
 import { type Artifact, image, push } from "../fixtures/artifacts.ts";
 import { digest, MIB, randomBytes } from "../fixtures/content.ts";
 import { createToken, createUser, freshName } from "../fixtures/management.ts";
-import { bearerFor, freshAddress, makeRobot } from "../fixtures/principals.ts";
+import { bearerFor, freshAddress, makeAccessToken, makeRobot, makeUser } from "../fixtures/principals.ts";
 import { environmentWith, registryWith } from "../fixtures/registry.ts";
 import { count } from "../fixtures/storage.ts";
 import { append, begin } from "../fixtures/upload.ts";
@@ -437,12 +437,12 @@ const askForToken = async (authorization: string | null, address = freshAddress(
 describe("logins and refusals", () => {
   it("a login at /token is noted, in both of its forms; an anonymous one is none", async () => {
     const { user, token: made } = await makeRobot([]);
-    const address = freshAddress();
     const body = new URLSearchParams({ grant_type: "password", username: user.name, password: made.secret }).toString();
-    for (const response of [
-      await askForToken(made.authorization, address),
-      await registryWith(env, address).as(null).request("POST", "/token", { body }),
-    ]) {
+    const [one, other] = [freshAddress(), freshAddress()];
+    for (const [address, response] of [
+      [one, await askForToken(made.authorization, one)],
+      [other, await registryWith(env, other).as(null).request("POST", "/token", { body })],
+    ] as const) {
       expect(await notedBy(response)).toMatchObject([
         {
           action: "login",
@@ -454,6 +454,39 @@ describe("logins and refusals", () => {
       ]);
     }
     expect(await notedBy(await askForToken(null))).toEqual([]);
+  });
+
+  it("of the same token at the same address one login in some minutes is noted; of another one each", async () => {
+    const user = await makeUser([]);
+    const [made, another] = [await makeAccessToken(user), await makeAccessToken(user)];
+    const address = freshAddress();
+    const nowMs = Date.now();
+    const clock = vi.spyOn(Date, "now");
+    const noted = async (authorization: string, seconds: number, from = address): Promise<number> => {
+      clock.mockReturnValue(nowMs + seconds * 1000);
+      const response = await askForToken(authorization, from);
+      expect(response.status).toBe(200);
+      return (await notedBy(response)).length;
+    };
+    expect(await noted(made.authorization, 0)).toBe(1);
+    expect(await noted(made.authorization, 1)).toBe(0);
+    expect(await noted(another.authorization, 1)).toBe(1);
+    expect(await noted(made.authorization, 1, freshAddress())).toBe(1);
+    expect(await noted(made.authorization, LOGIN_NOTED_SECONDS - 1)).toBe(0);
+    expect(await noted(made.authorization, LOGIN_NOTED_SECONDS + 1)).toBe(1);
+  });
+
+  it("a login that could not be noted does not keep the next one from it", async () => {
+    const { token: made } = await makeRobot([]);
+    const address = freshAddress();
+    const registry = registryWith(env, address).as(made.authorization);
+    await env.DB.prepare(
+      "CREATE TRIGGER no_logins BEFORE INSERT ON audit WHEN NEW.action = 'login' BEGIN SELECT RAISE(FAIL, 'full'); END",
+    ).run();
+    const failed = await registry.request("GET", "/token").catch(() => null);
+    await env.DB.prepare("DROP TRIGGER no_logins").run();
+    expect(failed === null ? [] : await notedBy(failed)).toEqual([]);
+    expect(await notedBy(await askForToken(made.authorization, address))).toHaveLength(1);
   });
 
   it("a failed login is noted, at /token and anywhere", async () => {
