@@ -45,6 +45,8 @@ export interface EarlierState {
   readonly tags: Readonly<Record<string, Artifact>>;
   /** Pushed to the repository, named by no manifest: what the collector is for. */
   readonly unnamed: Blob;
+  /** What the scrub of then had found bad: it answers 404, and its object is kept for whoever looks into it. */
+  readonly quarantined: { readonly digest: string; readonly objectKey: string };
   /** Of a user, who may pull `team/**`; there from the migration on that has users. */
   readonly accessToken: { readonly user: string; readonly secret: string };
   /** By key. */
@@ -103,6 +105,8 @@ export function earlierState(tokenKey: string): EarlierState {
     }),
     inRow(large, { objectKey: largeKey }),
   ];
+  const bad = blob(utf8(`a layer before it was damaged ${randomUUID()}`));
+  const badKey = keyOf("blobs/", pushedMs);
   const secret = `moorage_${Buffer.alloc(32, 7).toString("base64url")}`;
   const tags = { v1: app, all: both };
 
@@ -116,10 +120,12 @@ export function earlierState(tokenKey: string): EarlierState {
     mountedLayer,
     tags,
     unnamed,
+    quarantined: { digest: bad.descriptor.digest, objectKey: badKey },
     accessToken: { user: "builder", secret },
     objects: new Map([
       ...stored.map(({ key, bytes }) => [key, bytes] as const),
       [largeKey, large.bytes],
+      [badKey, utf8("damaged")],
       [garbageKey, utf8("let go of")],
       [orphanKey, utf8("what a crash left")],
     ]),
@@ -206,6 +212,19 @@ export function earlierState(tokenKey: string): EarlierState {
           randomUUID(),
           repository,
           app.descriptor.digest,
+        ],
+      ],
+      "0007_integrity.sql": [
+        insertBlob(bad.descriptor, badKey, pushedMs),
+        linkBlob(repository, bad.descriptor.digest, pushedMs),
+        ["UPDATE blobs SET quarantined_at = ?2 WHERE digest = ?1", bad.descriptor.digest, pushedMs],
+        [
+          `INSERT INTO integrity_findings (kind, digest, size, problem, found, object_key, found_by, found_at)
+           VALUES ('blob', ?1, ?2, 'size', '7', ?3, 'scrub', ?4)`,
+          bad.descriptor.digest,
+          bad.descriptor.size,
+          badKey,
+          pushedMs,
         ],
       ],
     },

@@ -237,7 +237,18 @@ async function expectCollected(state: EarlierState, known: readonly string[], mi
     .bind(state.unnamed.descriptor.digest)
     .all();
   expect(found.results).toEqual([]);
+  if (known.includes("0007_integrity.sql")) await expectQuarantined(state, miniflare);
   // What is older than the database's record of its birth may be another's.
   const isOlder = !known.includes("0005_birth.sql");
   expect((await bucket.head(state.orphanKey)) !== null).toBe(isOlder);
+}
+
+async function expectQuarantined({ repository, quarantined }: EarlierState, miniflare: Miniflare): Promise<void> {
+  const { digest, objectKey } = quarantined;
+  const bucket = await miniflare.getR2Bucket("BLOBS");
+  expect(await bucket.head(objectKey)).not.toBeNull();
+  const client = new RegistryClient((await miniflare.ready).origin, fetch, asAdmin);
+  expect((await client.repository(repository).getBlob(digest)).status).toBe(404);
+  const findings = await client.request("GET", "/api/v1/integrity/findings");
+  expect(await findings.json()).toMatchObject({ findings: [{ digest, problem: "size", objectKey }] });
 }
