@@ -1,5 +1,5 @@
 import { getBlob, getObject, headBlob } from "./blobs.ts";
-import { hello, write } from "./floor.ts";
+import { answer, hello, write } from "./floor.ts";
 import { getCache, getMemory, putCache, putMemory } from "./caches.ts";
 import { getManifest, headManifest, putManifestRows } from "./manifests.ts";
 import { listReferrersAtOnce } from "./referrers.ts";
@@ -22,6 +22,8 @@ export type BareHandler = (bare: BareRequest) => Promise<Response> | Response;
 const handlers: Readonly<Record<string, BareHandler>> = {
   "GET hello": hello,
   "HEAD hello": hello,
+  "GET answer": answer,
+  "HEAD answer": answer,
   "POST writes": write,
   "GET manifest": getManifest,
   "HEAD manifest": headManifest,

@@ -45,7 +45,12 @@ const pulls: readonly Pull[] = [
 
 export const edgeRows: readonly Row[] = pulls;
 
-/** Beside a Worker that says hello: nothing on the platform is quicker. */
+/** With a few bytes, which nothing on the platform is quicker than; and with the bytes and headers that a pull needs. */
+const bareRoutes = ["hello", "answer"] as const;
+type BareRoute = (typeof bareRoutes)[number];
+const bareNames: Readonly<Record<BareRoute, string>> = { hello: "hello Worker", answer: "bare Worker, same headers" };
+
+/** Beside Workers that look nothing up. */
 export async function runEdge(stage: Stage, ids: readonly string[]): Promise<Comparison[]> {
   return stage.withBare((bare) =>
     stage.withRegistry(async (registry) => {
@@ -66,23 +71,27 @@ export async function runEdge(stage: Stage, ids: readonly string[]): Promise<Com
           },
         ];
         const contestants = ways.flatMap(({ name, headers }) => [
-          contestant(stage, helloTo(name), bare, pullOf({ ...pull, path: hello(pull) }, content, headers)),
+          ...bareRoutes.map((route) =>
+            contestant(stage, `${route} to ${name}`, bare, pullOf(bareOf(route, pull), content, headers)),
+          ),
           contestant(stage, name, anonymously(registry), pullOf(pull, content, headers)),
         ]);
         await interleave(contestants, 1);
         const figures = await interleave(contestants, stage.options.rounds);
         for (const { name, bar } of ways) {
-          comparisons.push(
-            compare({
-              row: pull.id,
-              title: `${pull.title}, with ${name}`,
-              unit: "/s",
-              registry: figures.get(name),
-              reference: figures.get(helloTo(name)),
-              referenceName: "hello Worker",
-              bar,
-            }),
-          );
+          for (const route of bareRoutes) {
+            comparisons.push(
+              compare({
+                row: pull.id,
+                title: `${pull.title}, with ${name}`,
+                unit: "/s",
+                registry: figures.get(name),
+                reference: figures.get(`${route} to ${name}`),
+                referenceName: bareNames[route],
+                bar: route === "hello" ? bar : null,
+              }),
+            );
+          }
         }
       }
       return comparisons;
@@ -293,12 +302,11 @@ function contestant(
 }
 
 /** The same request, as long as the registry's: what differs is what the Worker does. */
-function hello({ path }: Pull): Pull["path"] {
-  return (content, index) => `/hello${path(content, index)}`;
-}
-
-function helloTo(name: string): string {
-  return `hello to ${name}`;
+function bareOf(route: BareRoute, pull: Pull): Pull {
+  return {
+    ...pull,
+    path: (content, index) => `/${route}/${pull.path(content, index).split("/").at(-1) ?? ""}/${content.repository}`,
+  };
 }
 
 function pullOf({ method, path }: Pull, content: Content, headers: (index: number) => Headers): Operation {
