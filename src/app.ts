@@ -151,7 +151,7 @@ function tell(c: Context<AppEnv>, trace: Trace, ms: number): void {
     repository: c.get("repository") ?? null,
     principal: caller?.principal.name ?? null,
     status,
-    bytes: lengthOf(headers),
+    bytes: c.req.method === "HEAD" ? 0 : lengthOf(headers),
     receivedBytes: c.req.raw.body === null ? null : lengthOf(c.req.raw.headers),
     ms,
   };

@@ -17,17 +17,13 @@ export const readiness = new Hono<RepositoryEnv>();
  * D1: 1, R2: 1, Durable Objects: 1; or none. 503 where one of them does not answer.
  */
 readiness.get("/readyz", access("public"), async (c) => {
-  const nowMs = Date.now();
-  if (known === null || known.untilMs <= nowMs) {
-    known = { checks: await check(c.env, c.get("requestId")), untilMs: nowMs + READY_KEPT_MS };
+  const checks = await checksOf(c.env, c.get("requestId"));
+  if (checks === null) {
+    const headers = { "Retry-After": "1", ...noStore };
+    return json({ status: "not ready", checks: {} }, headers, 503);
   }
-  const { checks } = known;
   const isReady = Object.values(checks).every((state) => state === "ok");
-  const body = JSON.stringify({ status: isReady ? "ready" : "not ready", checks });
-  return new Response(body, {
-    status: isReady ? 200 : 503,
-    headers: { "Content-Type": "application/json", ...noStore },
-  });
+  return json({ status: isReady ? "ready" : "not ready", checks }, noStore, isReady ? 200 : 503);
 });
 
 const noStore = { "Cache-Control": "no-store" };
@@ -36,10 +32,32 @@ type Checks = Readonly<Record<"d1" | "r2" | "durableObjects", "ok" | "failed">>;
 
 let known: { readonly checks: Checks; readonly untilMs: number } | null = null;
 
+/** until when nobody else looks, ms: one request's look can't be waited for by another one */
+let lookingUntilMs = 0;
+
+/** null: nothing is known that is not too old, and another request is about to look */
+async function checksOf(env: Env, requestId: string): Promise<Checks | null> {
+  const nowMs = Date.now();
+  if (known !== null && known.untilMs > nowMs) return known.checks;
+  if (lookingUntilMs > nowMs) return known !== null && known.untilMs + READY_KEPT_MS > nowMs ? known.checks : null;
+  lookingUntilMs = nowMs + READY_KEPT_MS;
+  try {
+    const checks = await check(env, requestId);
+    known = { checks, untilMs: Date.now() + READY_KEPT_MS };
+    return checks;
+  } finally {
+    lookingUntilMs = 0;
+  }
+}
+
 async function check(env: Env, requestId: string): Promise<Checks> {
   const state = async (what: string, ask: () => Promise<unknown>): Promise<"ok" | "failed"> => {
     try {
-      await ask();
+      // What hangs does not answer either.
+      const late = scheduler.wait(READY_KEPT_MS).then(() => {
+        throw new Error(`no answer in ${String(READY_KEPT_MS)} ms`);
+      });
+      await Promise.race([ask(), late]);
       return "ok";
     } catch (error) {
       printError({ requestId, notReady: what, error: String(error) });

@@ -23,7 +23,8 @@ export function countRequest(line: RequestLine, trace: Trace): void {
   operations.d1 += trace.d1.count;
   operations.r2 += trace.r2.count;
   operations.durableObjects += trace.durableObjects.count;
-  if (trace.cache !== null) cache[trace.cache]++;
+  // What is only asked about, and what its reader has already, is no pull.
+  if (trace.cache !== null && line.method === "GET" && line.status !== 304) cache[trace.cache]++;
 }
 
 interface Metric {

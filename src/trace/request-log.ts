@@ -30,6 +30,7 @@ export function logRequest(
 ): void {
   const { d1, r2, durableObjects, cache } = trace;
   const text = JSON.stringify({
+    time: new Date().toISOString(),
     ...line,
     d1: d1.count,
     r2: r2.count,

@@ -124,6 +124,22 @@ describe("Server-Timing", () => {
     expect((await registry().repository(name).headManifest("v1")).headers.has("server-timing")).toBe(false);
   });
 
+  it("says where a pull was answered from", async () => {
+    const name = `public/${crypto.randomUUID()}`;
+    const { descriptor } = await push(registry().repository(name), image(), "v1");
+    const local = registry({ ANONYMOUS_PULL: "public/**", LOCAL_RUN: "1" });
+    const from = async (as: RegistryClient): Promise<string | undefined> => {
+      const answer = await as.repository(name).getManifest(descriptor.digest);
+      await answer.arrayBuffer();
+      return /cache;desc="(\w+)"/.exec(answer.headers.get("server-timing") ?? "")?.[1];
+    };
+    expect([await from(local), await from(local.as(null)), await from(local.as(null))]).toEqual([
+      "bypass",
+      "miss",
+      "memory",
+    ]);
+  });
+
   it("is told nobody else", async () => {
     const name = `public/${crypto.randomUUID()}`;
     await push(registry().repository(name), image(), "v1");
@@ -171,7 +187,63 @@ describe("health", () => {
     expect(JSON.parse(text)).toMatchObject({ checks: { d1: "ok", r2: "failed", durableObjects: "ok" } });
     expect(text).not.toContain("away");
   });
+
+  it.each([
+    ["d1", { DB: away(env.DB, "prepare") }],
+    ["durableObjects", { UPLOADS: away(env.UPLOADS, "getByName") }],
+  ] as const)("says that %s does not answer", async (which, bindings) => {
+    vi.spyOn(Date, "now").mockReturnValue(Date.now() + (which === "d1" ? 180_000 : 240_000));
+    vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const response = await registryWith(environmentWith(bindings), freshAddress()).as(null).request("GET", "/readyz");
+    expect(response.status).toBe(503);
+    expect(await response.json()).toMatchObject({ status: "not ready", checks: { [which]: "failed" } });
+  });
+
+  it("looks once, however many ask at once, and does not take what hangs for what answers", async () => {
+    const now = Date.now() + 300_000;
+    const clock = vi.spyOn(Date, "now").mockReturnValue(now);
+    vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const begun = Promise.withResolvers<undefined>();
+    const hung = Promise.withResolvers<null>();
+    let looks = 0;
+    const hanging = new Proxy(env.BLOBS, {
+      get: (bucket, property): unknown => {
+        if (property !== "head") return Reflect.get(bucket, property);
+        looks++;
+        begun.resolve(undefined);
+        return async () => hung.promise;
+      },
+    });
+    const ask = async (): Promise<number> =>
+      (
+        await registryWith(environmentWith({ BLOBS: hanging }), freshAddress())
+          .as(null)
+          .request("GET", "/readyz")
+      ).status;
+    const first = ask();
+    await begun.promise;
+    expect(await Promise.all([ask(), ask(), ask()])).toEqual([503, 503, 503]);
+    expect(looks).toBe(1);
+    expect(await first).toBe(503);
+    clock.mockReturnValue(now + 60_000);
+    hung.resolve(null);
+    expect(await ask()).toBe(200);
+  });
 });
+
+/** A binding of which one method fails. */
+function away<T extends object>(binding: T, method: string): T {
+  return new Proxy(binding, {
+    get: (target, property): unknown => {
+      if (property === method)
+        return () => {
+          throw new Error("it is away");
+        };
+      const value: unknown = Reflect.get(target, property);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
 
 /** 0 where the text has no such metric. */
 function valueOf(text: string, metric: string): number {
