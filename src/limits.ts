@@ -157,7 +157,7 @@ export const BEARER_KEPT_MAX_CHARACTERS = 2048;
 /** Life of a refresh token, which docker keeps in place of the password. */
 export const REFRESH_LIFE_SECONDS = 90 * 86_400;
 
-/** How long an isolate knows a credential that it has looked up, and how many. */
+/** How long an isolate knows a credential that it has looked up (less where CACHE_TTL is), and how many. */
 export const CREDENTIAL_KEPT_SECONDS = 60;
 export const CREDENTIALS_KEPT_MAX = 10_000;
 
@@ -257,6 +257,13 @@ export const EDGE_READING_BYTES = 16 * MIB;
 /** How many fills of the data centre's cache one isolate has under way; a request has six connections at most. */
 export const EDGE_FILLS_MAX = 4;
 
+/** How long a fill may take: the platform gives what is left after an answer 30 s (workers/platform/limits). */
+export const EDGE_FILL_SECONDS = 60;
+
+/** How long what was filled is not filled again, though the cache does not have it; and of how many that is known. */
+export const EDGE_FILL_AGAIN_SECONDS = 300;
+export const EDGE_FILLS_KEPT_MAX = 1000;
+
 /** How long bytes are cached by their digest; half the collector's grace, where that is less. */
 export const EDGE_CONTENT_MAX_SECONDS = 86_400;
 
@@ -322,6 +329,9 @@ export const EXPORT_PARTS_PER_STEP = 12;
 export const EXPORT_MINUTE = 17;
 export const EXPORT_INTERVAL_SECONDS = 86_400;
 export const EXPORTS_KEPT = 7;
+
+/** Copies whose lists are read one after the other, to tell how many rows they have or to find one that has any. */
+export const EXPORT_LISTS_READ_MAX = 30;
 
 /** Keys that one step of a rebuild, or of taking old exports away, lists; and rows without object that it looks into. */
 export const EXPORT_LIST_KEYS = 1000;

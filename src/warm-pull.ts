@@ -39,16 +39,16 @@ export function warmPull(
   const env = tracedEnv(rawEnv);
   const requestId = crypto.randomUUID();
   const pull: WarmPull = { env, context, request, requestId, repository, kind, digest, fromMs, ...known };
-  // What is refused here is refused by the application too, which says why.
+  const requester = callerOrNull(env, { request, audience, repository, requestId });
+  if (requester instanceof Promise) return requester.then((late) => (late === null ? null : answer(pull, late)));
+  return requester === null ? null : answer(pull, requester);
+}
+
+/** What is refused here is refused by the application too, which says why. */
+function callerOrNull(...of: Parameters<typeof warmCaller>): ReturnType<typeof warmCaller> {
   try {
-    const requester = warmCaller(env, { request, audience, repository, requestId });
-    if (requester instanceof Promise) {
-      return requester.then(
-        (late) => (late === null ? null : answer(pull, late)),
-        () => null,
-      );
-    }
-    return requester === null ? null : answer(pull, requester);
+    const requester = warmCaller(...of);
+    return requester instanceof Promise ? requester.catch(() => null) : requester;
   } catch {
     return null;
   }
@@ -67,7 +67,7 @@ interface WarmPull extends Peeked {
 }
 
 function answer(pull: WarmPull, requester: Requester): Response {
-  const { env, context, request, requestId, repository, kind, digest, held, body, fromMs } = pull;
+  const { env, context, request, requestId, repository, kind, digest, held, untilMs, body, fromMs } = pull;
   const { method, headers } = request;
   const { size, mediaType } = held;
   const isBlob = kind === "blobs";
@@ -85,7 +85,7 @@ function answer(pull: WarmPull, requester: Requester): Response {
     repository,
     principal: requester.principal.name,
     status: 200,
-    bytes: size,
+    bytes: method === "HEAD" ? 0 : size,
     receivedBytes: null,
     ms: Date.now() - fromMs,
   };
@@ -93,8 +93,8 @@ function answer(pull: WarmPull, requester: Requester): Response {
   return new Response(method === "GET" ? body : null, {
     headers: {
       ...(isBlob
-        ? blobHeaders(env, repository, digest, size)
-        : manifestHeaders(env, repository, digest, { mediaType, size }, "digest")),
+        ? blobHeaders(env, repository, digest, size, untilMs - fromMs)
+        : manifestHeaders(env, repository, digest, { mediaType, size }, untilMs - fromMs)),
       ...stampOf(requestId),
       ...(timing === null ? {} : { "Server-Timing": timing }),
     },

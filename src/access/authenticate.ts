@@ -70,7 +70,7 @@ export async function authenticateBearer(env: Env, token: string, audience: stri
   const claims = await verifyBearer(await signingKeys(env), token, audience, nowMs);
   if (claims === null) return nobody(env, true);
   const { principal, granted, refused } = claims;
-  const permissions = permissionsOfScopes(granted, claims.catalog, configOf(env).ANONYMOUS_PULL);
+  const permissions = permissionsOfScopes(claims, configOf(env).ANONYMOUS_PULL);
   return { principal, permissions, proof: "bearer", badBearer: false, authority: null, granted, refused };
 }
 

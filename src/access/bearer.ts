@@ -1,7 +1,7 @@
 import { errors, jwtVerify, SignJWT } from "jose";
 import { z } from "zod";
 import { BEARER_KEPT_MAX_CHARACTERS, BEARER_LIFE_SECONDS, BEARERS_KEPT_MAX } from "../limits.ts";
-import { isRepositoryName } from "../oci/repository.ts";
+import { isRepositoryName, type RepositoryName } from "../oci/repository.ts";
 import { type RepositoryRight, grantableRights } from "./grants.ts";
 import { Kept } from "./kept.ts";
 import type { CatalogFilter } from "./policy.ts";
@@ -16,6 +16,8 @@ export interface BearerClaims {
   readonly granted: Scopes;
   /** what was asked for and is not allowed: to ask again would change nothing */
   readonly refused: Scopes;
+  /** of those of which no push was granted: to which the holder could push with another token */
+  readonly pushable: readonly RepositoryName[];
   /** the patterns to list by, where the catalogue was granted */
   readonly catalog: CatalogFilter | null;
 }
@@ -33,6 +35,7 @@ const claimsSchema = z.object({
   tid: z.string().optional(),
   access: accessSchema,
   refused: accessSchema.optional(),
+  pushable: z.array(z.string()).optional(),
   catalog: z.array(z.array(z.string())).optional(),
   uncatalogued: z.boolean().optional(),
 });
@@ -47,12 +50,13 @@ export async function signBearer(
   audience: string,
   nowMs: number,
 ): Promise<string> {
-  const { principal, granted, refused, catalog } = claims;
+  const { principal, granted, refused, pushable, catalog } = claims;
   const issuedAt = Math.floor(nowMs / 1000);
   const payload = {
     ...(principal.tokenId === null ? {} : { tid: principal.tokenId }),
     access: accessOf(granted),
     ...(refused.repositories.size === 0 ? {} : { refused: accessOf(refused) }),
+    ...(pushable.length === 0 ? {} : { pushable: [...pushable] }),
     ...(catalog === null ? {} : { catalog: catalog.map((patterns) => [...patterns]) }),
     ...(refused.catalog ? { uncatalogued: true } : {}),
   };
@@ -121,6 +125,7 @@ async function verify(keys: SigningKeys, token: string, audience: string, nowMs:
         principal: { name: claims.sub, tokenId: claims.tid ?? null },
         granted: scopesOf(claims.access, claims.catalog !== undefined),
         refused: scopesOf(claims.refused ?? [], claims.uncatalogued ?? false),
+        pushable: (claims.pushable ?? []).filter(isRepositoryName),
         catalog: claims.catalog ?? null,
       },
       expiresAtMs: Math.min(claims.exp, claims.iat + BEARER_LIFE_SECONDS) * 1000,

@@ -23,7 +23,7 @@ export async function loginWithCloudflareAccess(env: Env, headers: Headers, nowM
   const email = await knownEmail(config, token, nowMs);
   if (email === null) return null;
   if (config.ACCESS_ADMINS.includes(email)) return administratorOf(email);
-  const login = await loginOfEmail(env.DB, email, nowMs);
+  const login = await loginOfEmail(env, email, nowMs);
   return login.kind === "known" ? login.authority : null;
 }
 

@@ -1,8 +1,9 @@
-import { CREDENTIAL_KEPT_SECONDS, CREDENTIALS_KEPT_MAX } from "../limits.ts";
+import { CREDENTIALS_KEPT_MAX } from "../limits.ts";
 import { hashAccessToken, isAccessToken } from "./access-token.ts";
 import { attemptLogin } from "./brakes.ts";
 import { isSameSecret } from "./constant-time.ts";
 import { Kept } from "./kept.ts";
+import { rightsKeptMs } from "./kept-time.ts";
 import { isPassword } from "./password.ts";
 import { type Authority } from "./policy.ts";
 import { administrator, type Principal } from "../requester.ts";
@@ -48,7 +49,7 @@ export interface Attempt {
 
 /**
  * A user name and what came with it, on any endpoint: the administrator's password, or an access token.
- * D1: 1 batch for an access token that this isolate has not seen in the last CREDENTIAL_KEPT_SECONDS, else 0.
+ * D1: 1 batch for an access token that this isolate has not seen for as long as it keeps one (`rightsKeptMs`), else 0.
  */
 export async function loginWithKey(env: Env, user: string, key: string, attempt: Attempt): Promise<Login> {
   const secrets = secretsOf(env);
@@ -143,7 +144,7 @@ async function knownToken(env: Env, hash: string, { address, nowMs, lookup }: At
   const find = async (): Promise<AccessTokenRow | null> => findAccessToken(env.DB, "hash", hash, nowMs);
   const row = await (known === undefined ? attemptLogin(address, nowMs, find) : find());
   if (row === null) keptTokens.delete(hash);
-  else keptTokens.set(hash, row, nowMs + CREDENTIAL_KEPT_SECONDS * 1000);
+  else keptTokens.set(hash, row, nowMs + rightsKeptMs(env));
   return row;
 }
 
@@ -151,10 +152,10 @@ async function knownToken(env: Env, hash: string, { address, nowMs, lookup }: At
 const keptUsers = new Kept<UserRow | null>(CREDENTIALS_KEPT_MAX);
 
 /** Somebody whose e-mail address is proven. D1: 1 for an address that this isolate has not seen lately, else 0. */
-export async function loginOfEmail(db: D1Database, email: string, nowMs: number): Promise<Login> {
+export async function loginOfEmail(env: Env, email: string, nowMs: number): Promise<Login> {
   const known = keptUsers.get(email, nowMs);
-  const user = known === undefined ? await findUser(db, "email", email) : known;
-  if (known === undefined) keptUsers.set(email, user, nowMs + CREDENTIAL_KEPT_SECONDS * 1000);
+  const user = known === undefined ? await findUser(env.DB, "email", email) : known;
+  if (known === undefined) keptUsers.set(email, user, nowMs + rightsKeptMs(env));
   return user === null ? { kind: "unknown", reason: "no user has this e-mail address" } : loginOfUser(user);
 }
 

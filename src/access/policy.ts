@@ -26,6 +26,11 @@ export type CatalogFilter = readonly (readonly string[])[];
 /** What one request may do. Decided from what it brought, without asking anybody. */
 export interface Permissions {
   readonly may: (right: RepositoryRight, repository: RepositoryName) => boolean;
+  /**
+   * Whether who asks pushes there: with this token or another of theirs. Some clients look with a token for pulls whether they
+   * have to send a blob (regctl), and are told then what is so now, as are those whose token is for both.
+   */
+  readonly pushes: (repository: RepositoryName) => boolean;
   /** null: it may not list the catalogue */
   readonly catalog: CatalogFilter | null;
   readonly admin: boolean;
@@ -34,11 +39,13 @@ export interface Permissions {
 /** @param publicPatterns repositories that everybody may pull (ANONYMOUS_PULL) */
 export function permissionsOf(authority: Authority, publicPatterns: readonly string[]): Permissions {
   const catalog = authority.admin ? [["**"]] : authority.grants.map(pullPatterns);
+  const may: Permissions["may"] = (right, repository) =>
+    authority.admin ||
+    (authority.grants.length > 0 && authority.grants.every((grants) => allows(grants, right, repository))) ||
+    isPublic(right, repository, publicPatterns);
   return {
-    may: (right, repository) =>
-      authority.admin ||
-      (authority.grants.length > 0 && authority.grants.every((grants) => allows(grants, right, repository))) ||
-      isPublic(right, repository, publicPatterns),
+    may,
+    pushes: (repository) => may("push", repository),
     catalog: withPublic(catalog, publicPatterns),
     admin: authority.admin,
   };
@@ -55,18 +62,25 @@ export function anonymousPermissions(publicPatterns: readonly string[]): Permiss
   return permissions;
 }
 
-/**
- * What a bearer token says may be done: its scopes and no more, but that what everybody may pull stays open to it.
- * @param catalog the patterns that the token carries where `registry:catalog:*` was granted
- */
+/** What a token of /token carries. */
+export interface ScopedPermissions {
+  readonly granted: Scopes;
+  /** repositories to which its holder may push, and it may not */
+  readonly pushable: readonly RepositoryName[];
+  /** the patterns to list by, where `registry:catalog:*` was granted */
+  readonly catalog: CatalogFilter | null;
+}
+
+/** What a bearer token says may be done: its scopes and no more, but that what everybody may pull stays open to it. */
 export function permissionsOfScopes(
-  scopes: Scopes,
-  catalog: CatalogFilter | null,
+  { granted, pushable, catalog }: ScopedPermissions,
   publicPatterns: readonly string[],
 ): Permissions {
+  const has = (right: RepositoryRight, repository: RepositoryName): boolean =>
+    granted.repositories.get(repository)?.has(right) ?? false;
   return {
-    may: (right, repository) =>
-      (scopes.repositories.get(repository)?.has(right) ?? false) || isPublic(right, repository, publicPatterns),
+    may: (right, repository) => has(right, repository) || isPublic(right, repository, publicPatterns),
+    pushes: (repository) => has("push", repository) || pushable.includes(repository),
     catalog,
     admin: false,
   };

@@ -43,9 +43,9 @@ export function warmCaller(env: Env, request: WarmRequest): Requester | null | P
 function countedPuller(
   env: Env,
   { request, repository, requestId }: WarmRequest,
-  { principal, permissions: { may } }: Caller,
+  { principal, permissions }: Caller,
 ): Requester | null | Promise<Requester> {
-  if (!may("pull", repository) || may("push", repository)) return null;
+  if (!permissions.may("pull", repository) || permissions.pushes(repository)) return null;
   const requester = { principal, address: addressOf(request), requestId };
   return countRequest(env, principal, requester.address)?.then(() => requester) ?? requester;
 }

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { CREDENTIAL_KEPT_SECONDS, ID_TOKENS_KEPT_MAX, ISSUERS_KEPT_MAX } from "../limits.ts";
 import { issuerOf, type Verification, type VerifiedToken, verifyIdToken } from "./id-token.ts";
 import { Kept } from "./kept.ts";
+import { rightsKeptMs } from "./kept-time.ts";
 import type { Login, Lookup } from "./login.ts";
 import { listTrustRules } from "./store.ts";
 import { misfitOf, type TrustRule } from "./trust-rule.ts";
@@ -20,7 +21,7 @@ export async function loginWithIdToken(
   lookup: Lookup = "kept",
 ): Promise<Login> {
   const issuer = issuerOf(token);
-  const rules = issuer === null ? [] : await rulesOf(env.DB, issuer, nowMs, lookup);
+  const rules = issuer === null ? [] : await rulesOf(env, issuer, nowMs, lookup);
   if (issuer === null || rules.length === 0) return unfit("no trust rule has its issuer");
   const verified = await knownToken(token, issuer, nowMs);
   if (verified.kind === "verified") return loginByRules(rules, verified);
@@ -53,11 +54,11 @@ const unverifiable = "this token can't be verified now: the keys of its issuer a
 /** By issuer; only of those that have rules: who makes names up can't push out what is known. */
 const keptRules = new Kept<readonly TrustRule[]>(ISSUERS_KEPT_MAX);
 
-async function rulesOf(db: D1Database, issuer: string, nowMs: number, lookup: Lookup): Promise<readonly TrustRule[]> {
+async function rulesOf(env: Env, issuer: string, nowMs: number, lookup: Lookup): Promise<readonly TrustRule[]> {
   const known = lookup === "kept" ? keptRules.get(issuer, nowMs) : undefined;
   if (known !== undefined) return known;
-  const rules = await listTrustRules(db, issuer);
-  if (rules.length > 0) keptRules.set(issuer, rules, nowMs + CREDENTIAL_KEPT_SECONDS * 1000);
+  const rules = await listTrustRules(env.DB, issuer);
+  if (rules.length > 0) keptRules.set(issuer, rules, nowMs + rightsKeptMs(env));
   else keptRules.delete(issuer);
   return rules;
 }

@@ -1,8 +1,10 @@
 import { type Context, Hono } from "hono";
 import { access } from "../access/access.ts";
 import { notePull } from "../audit/pulls.ts";
+import { configOf } from "../config.ts";
 import { databaseFor, read } from "../databases.ts";
 import { blobHeaders } from "../edge/content-headers.ts";
+import { heldMs } from "../edge/freshness.ts";
 import { type Bytes, findHeld, forget, forgetHeld, isCached, readContent } from "../edge/edge.ts";
 import type { Held } from "../edge/held.ts";
 import type { CacheResult } from "../trace/trace.ts";
@@ -14,7 +16,7 @@ import { type Digest, parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { multipartRanges } from "./multipart-ranges.ts";
 import { removeBlob } from "./remove.ts";
-import { redirectOf } from "./redirect.ts";
+import { isRedirected, presignedUrl } from "./redirect.ts";
 import { type BlobRow, findBlob, isQuarantined } from "./store.ts";
 
 export const blobs = new Hono<RepositoryEnv>();
@@ -26,29 +28,21 @@ const blob = "/v2/:name{.+}/blobs/:digest{(?!uploads$)[^/]+}";
  * end-2, GET and HEAD: distribution-spec v1.1.1 «Pulling blobs», with RFC 9110 ranges and validators.
  * D1: 1, 1 more for a GET of what is not there, to say why; R2: 1 for a GET, k for one of k ranges. Of who may not push: 0 and 0 where it is cached; one R2 read more
  * where the data centre's cache is filled; a digest that is not there is asked for twice (D1: 2). A GET that
- * REDIRECT_MIN_BYTES sends to R2 itself reads nothing of it.
+ * REDIRECT_MIN_BYTES sends to R2 itself reads nothing of it (D1: 1).
  */
 blobs.get(blob, access("pull"), async (c) => {
   const digest = parseDigest(c.req.param("digest"));
   const source = await findSource(c, digest);
-  const { size } = source;
+  const { size, freshMs } = source;
   const etag = etagOf(digest);
-  const headers = blobHeaders(c.env, c.get("repository"), digest, size);
+  const headers = blobHeaders(c.env, c.get("repository"), digest, size, freshMs);
   if (isNotModified(c.req.header("if-none-match"), etag)) {
     const { "Cache-Control": control = "" } = headers;
     return c.body(null, 304, { ETag: etag, "Docker-Content-Digest": digest, "Cache-Control": control });
   }
   // HEAD has no ranges: RFC 9110 section 14.2 defines them for GET alone.
   if (c.req.method === "HEAD") return stampedResponse(c, null, headers);
-  const location = await redirectOf(c.env, source.objectKey, size);
-  if (location !== null) {
-    notePulled(c, digest, size, source.result);
-    // The address opens the blob to whoever has it: nobody may keep it, nor longer than it is good for.
-    return new Response(null, {
-      status: 307,
-      headers: { Location: location, "Docker-Content-Digest": digest, "Cache-Control": "no-store" },
-    });
-  }
+  if (isRedirected(c.env, size)) return redirect(c, digest, source);
   const wanted = rangeStands(c.req.header("if-range"), etag) ? parseRange(c.req.header("range"), size) : whole;
   if (wanted.kind === "unsatisfiable") {
     throw new OciError(
@@ -88,11 +82,27 @@ blobs.delete(blob, access("delete"), async (c) => {
   const digest = parseDigest(c.req.param("digest"));
   const repository = c.get("repository");
   const requester = c.get("requester");
-  const isRemoved = await removeBlob(databaseFor(c.env, repository), digest, repository, requester);
-  await forget("blobs", repository, digest);
-  if (!isRemoved) throw unknownBlob(digest);
+  try {
+    const isRemoved = await removeBlob(databaseFor(c.env, repository), digest, repository, requester);
+    if (!isRemoved) throw unknownBlob(digest);
+  } finally {
+    // Where the answer of D1 is lost it may be gone all the same.
+    await forget({ env: c.env, repository }, "blobs", digest);
+  }
   return c.body(null, 202);
 });
+
+async function redirect(c: BlobContext, digest: Digest, source: Source): Promise<Response> {
+  const objectKey = await source.currentKey();
+  if (objectKey === null) throw unknownBlob(digest);
+  const location = await presignedUrl(c.env, objectKey);
+  notePulled(c, digest, source.size, source.result);
+  // The address opens the blob to whoever has it: nobody may keep it, nor longer than it is good for.
+  return new Response(null, {
+    status: 307,
+    headers: { Location: location, "Docker-Content-Digest": digest, "Cache-Control": "no-store" },
+  });
+}
 
 type BlobContext = Context<RepositoryEnv, typeof blob>;
 
@@ -103,13 +113,17 @@ interface Source {
   readonly size: number;
   readonly objectKey: string;
   readonly result: CacheResult;
+  /** for how long it is believed from now on */
+  readonly freshMs: number;
+  /** Of D1, where it was only remembered: R2 itself would say that it is gone, and nobody would look any further. */
+  readonly currentKey: () => Promise<string | null>;
   /** @throws OciError BLOB_UNKNOWN deleted since: the last repository let go of it, and the collector came */
   readonly read: (range: ByteRange | null) => Promise<Bytes>;
 }
 
 async function findSource(c: BlobContext, digest: Digest): Promise<Source> {
   const repository = c.get("repository");
-  const mayPush = c.get("caller").permissions.may("push", repository);
+  const mayPush = c.get("caller").permissions.pushes(repository);
   const ask = async (isPrimary: boolean): Promise<BlobRow | null> =>
     read(c.env, repository, { by: "digest", isPrimary }, async (queryable) => findBlob(queryable, repository, digest));
   if (isCached(c.env, mayPush)) return cachedSource(c, digest, ask);
@@ -119,6 +133,8 @@ async function findSource(c: BlobContext, digest: Digest): Promise<Source> {
     size: row.size,
     objectKey: row.objectKey,
     result: "bypass",
+    freshMs: heldMs(configOf(c.env)),
+    currentKey: async () => row.objectKey,
     read: async (range) => {
       const options = range === null ? {} : { range: { offset: range.start, length: range.end - range.start + 1 } };
       const object = await c.env.BLOBS.get(row.objectKey, options);
@@ -145,11 +161,13 @@ async function cachedSource(
     size: first.size,
     objectKey: first.objectKey,
     result: found.result,
+    freshMs: found.untilMs - Date.now(),
+    currentKey: async () => (found.result === "miss" ? first.objectKey : ((await ask(false))?.objectKey ?? null)),
     read: async (range) => {
       const bytes = await readContent(request, digest, first, range);
       if (bytes !== null) return bytes;
       // Deleted by another isolate; it may have been pushed again since, under another key.
-      await forgetHeld("blobs", c.get("repository"), digest);
+      await forgetHeld(request, "blobs", digest);
       const again = keyed((await findHeld(request, "blobs", digest, askForHeld))?.held ?? null);
       const bytesAgain = again === null ? null : await readContent(request, digest, again, range);
       if (bytesAgain === null) throw unknownBlob(digest);

@@ -1,7 +1,8 @@
 /**
  * The Cache API: what one data centre keeps, for all isolates in it. It is a cache of its own, under URLs of a host that
- * is none (RFC 2606), so nothing in it can be had by asking the registry, or the zone, for its URL: an answer from it is
- * made after the access check, or not at all. What goes wrong in it is as if it had nothing.
+ * is none (RFC 2606) and of a path that only this registry knows (`namespace.ts`), so nothing in it can be had by asking the
+ * registry, or the zone, for its URL: an answer from it is made after the access check, or not at all. What goes wrong in
+ * it is as if it had nothing. Keys begin with the namespace.
  */
 import { z } from "zod";
 import { printError } from "../trace/log.ts";

@@ -1,11 +1,16 @@
-import { type Config, configOf } from "../config.ts";
-import { EDGE_CONTENT_MAX_SECONDS, EDGE_FILLS_MAX, EDGE_MEMORY_ITEM_MAX_BYTES, EDGE_READING_BYTES } from "../limits.ts";
-import type { Digest } from "../oci/digest.ts";
+import { createHash } from "node:crypto";
+import { configOf } from "../config.ts";
+import { EDGE_MEMORY_ITEM_MAX_BYTES, EDGE_READING_BYTES } from "../limits.ts";
+import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 import * as dataCentre from "./data-centre.ts";
+import { printError } from "../trace/log.ts";
 import type { CacheResult } from "../trace/trace.ts";
 import type { Held, HeldKind } from "./held.ts";
+import { contentMs, heldMs } from "./freshness.ts";
+import { Fills } from "./fills.ts";
 import { Memory } from "./memory.ts";
+import { namespaceOf } from "./namespace.ts";
 
 /** What a cache needs of a request that has passed its access check. */
 export interface EdgeRequest {
@@ -16,32 +21,22 @@ export interface EdgeRequest {
 
 export interface Found {
   readonly held: Held;
+  /** ms since 1970, until when it is believed */
+  readonly untilMs: number;
   readonly result: CacheResult;
 }
 
 const memory = new Memory();
+const fills = new Fills();
 
 /** What the isolate's memory holds by its own count: entries, and bytes. */
 export function memoryInUse(): { readonly entries: number; readonly bytes: number } {
   return { entries: memory.size, bytes: memory.bytes };
 }
 
-/**
- * How long what a repository has is believed, ms; 0: nothing is cached. Half the grace at most: what the collector
- * removes has been 404 for all of it, in every isolate for half of it.
- */
-function ttlMs(config: Config): number {
-  return Math.min(config.CACHE_TTL, config.GC_GRACE_SECONDS / 2) * 1000;
-}
-
-/** How long bytes are kept by their digest. They are never asked for without what a repository has. */
-function contentMs(config: Config): number {
-  return Math.min(EDGE_CONTENT_MAX_SECONDS, config.GC_GRACE_SECONDS / 2) * 1000;
-}
-
 /** Whether this caller is answered from the caches at all: who may push has to see what was just changed. */
 export function isCached(env: Env, mayPush: boolean): boolean {
-  return !mayPush && ttlMs(configOf(env)) > 0;
+  return !mayPush && heldMs(configOf(env)) > 0;
 }
 
 /**
@@ -60,53 +55,70 @@ export async function findHeld(
   const key = heldKey(kind, repository, digest);
   const config = configOf(env);
   const known = memory.get(key, Date.now());
-  if (known !== undefined) return { held: known, result: "memory" };
+  if (known !== undefined) return { ...known, result: "memory" };
   const { turn } = memory;
   const askedAtMs = Date.now();
-  const cached = await dataCentre.matchHeld(key, askedAtMs);
+  const url = inDataCentre(env, key);
+  // What this isolate has changed lately may have been put there since by one that had asked before.
+  const isChanged = memory.wasForgotten(key);
+  const cached = isChanged ? null : await dataCentre.matchHeld(url, askedAtMs);
   if (cached !== null) {
     memory.set(key, cached.held, cached.untilMs, turn, config.CACHE_MEMORY_BYTES);
-    return { held: cached.held, result: "cache" };
+    return { ...cached, result: "cache" };
   }
-  const held = await ask(memory.wasForgotten(key));
+  const held = await ask(isChanged);
   if (held === null) return null;
-  const untilMs = askedAtMs + ttlMs(config);
+  const untilMs = askedAtMs + heldMs(config);
   memory.set(key, held, untilMs, turn, config.CACHE_MEMORY_BYTES);
   const putInDataCentre = async (): Promise<void> => {
-    await dataCentre.putHeld(key, held, untilMs, askedAtMs);
-    if (memory.isForgottenSince(key, turn)) await dataCentre.remove(key);
+    await dataCentre.putHeld(url, held, untilMs, askedAtMs);
+    if (memory.isForgottenSince(key, turn)) await dataCentre.remove(url);
   };
   context.waitUntil(putInDataCentre());
-  return { held, result: "miss" };
+  return { held, untilMs, result: "miss" };
 }
 
 export interface Peeked {
   readonly held: Held;
+  /** ms since 1970, until when it is believed */
+  readonly untilMs: number;
   /** null where it would have to be read */
   readonly body: Uint8Array | null;
 }
 
 /** What memory alone has of it at this moment. */
 export function peek(kind: HeldKind, repository: RepositoryName, digest: Digest, nowMs: number): Peeked | null {
-  const held = memory.get(heldKey(kind, repository, digest), nowMs);
-  if (held === undefined) return null;
-  if (held.body !== null) return { held, body: held.body };
-  const content = memory.get(contentKey(digest), nowMs);
-  return { held, body: content !== undefined && content.objectKey === held.objectKey ? content.body : null };
+  const known = memory.get(heldKey(kind, repository, digest), nowMs);
+  if (known === undefined) return null;
+  const { held, untilMs } = known;
+  if (held.body !== null) return { held, untilMs, body: held.body };
+  const content = memory.get(contentKey(digest), nowMs)?.held;
+  return { held, untilMs, body: content !== undefined && content.objectKey === held.objectKey ? content.body : null };
 }
 
 /** The row of which R2 had nothing any more: another isolate deleted it. */
-export async function forgetHeld(kind: HeldKind, repository: RepositoryName, digest: Digest): Promise<void> {
+export async function forgetHeld(
+  { env, repository }: Pick<EdgeRequest, "env" | "repository">,
+  kind: HeldKind,
+  digest: Digest,
+): Promise<void> {
   const key = heldKey(kind, repository, digest);
   memory.forget(key);
-  await dataCentre.remove(key);
+  await dataCentre.remove(inDataCentre(env, key));
 }
 
 /** After a delete: neither this isolate nor its data centre answers with it any more, and the bytes go. */
-export async function forget(kind: HeldKind, repository: RepositoryName, digest: Digest): Promise<void> {
+export async function forget(
+  { env, repository }: Pick<EdgeRequest, "env" | "repository">,
+  kind: HeldKind,
+  digest: Digest,
+): Promise<void> {
   const keys = [heldKey(kind, repository, digest), contentKey(digest)];
-  for (const key of keys) memory.forget(key);
-  await Promise.all(keys.map(dataCentre.remove));
+  for (const key of keys) {
+    memory.forget(key);
+    fills.forget(key);
+  }
+  await Promise.all(keys.map(async (key) => dataCentre.remove(inDataCentre(env, key))));
 }
 
 /** A manifest that was put: once more, it may have another media type. */
@@ -127,7 +139,6 @@ export interface Slice {
 
 /** bytes that are being read into memory at this moment, for all requests of the isolate */
 let readingBytes = 0;
-const filling = new Set<string>();
 
 /**
  * The bytes of a digest, which the caller may have. Small ones are read whole and kept; of larger ones the data
@@ -146,51 +157,73 @@ export async function readContent(
   const config = configOf(env);
   const key = contentKey(digest);
   const nowMs = Date.now();
-  const known = memory.get(key, nowMs);
+  const known = memory.get(key, nowMs)?.held;
   // What was damaged and pushed again is another object, of the same digest.
   if (known !== undefined && known.body !== null && known.objectKey === held.objectKey) {
     return { body: cut(known.body, slice), result: "memory" };
   }
-  const { turn } = memory;
-  const keep = (body: Uint8Array): void => {
-    const content: Held = { ...held, body };
-    memory.set(key, content, nowMs + contentMs(config), turn, config.CACHE_MEMORY_BYTES);
-  };
+  const wanted: Wanted = { digest, held, slice, key, url: inDataCentre(env, key), turn: memory.turn };
+  if (held.size > config.CACHE_BLOB_MAX_BYTES) return readObject(env.BLOBS, wanted);
   const isSmall = held.size <= Math.min(EDGE_MEMORY_ITEM_MAX_BYTES, config.CACHE_MEMORY_BYTES / 16);
-  const isKept = held.size <= config.CACHE_BLOB_MAX_BYTES;
-  const cached = isKept ? await dataCentre.matchContent(key, held.objectKey, isSmall ? null : slice) : null;
-  if (cached !== null) {
-    if (!isSmall) return { body: cached, result: "cache" };
-    const body = await whole(cached, held.size);
-    if (body !== null) {
-      keep(body);
-      return { body: cut(body, slice), result: "cache" };
-    }
-  }
-  if (isKept && isSmall && readingBytes + held.size <= EDGE_READING_BYTES) {
-    const body = await readWhole(env.BLOBS, held);
-    if (body === null) return null;
-    keep(body);
-    fill(request, key, held.objectKey, turn, async () => body);
-    return { body: cut(body, slice), result: "miss" };
-  }
-  const range = slice === null ? {} : { range: { offset: slice.start, length: slice.end - slice.start + 1 } };
-  const object = await env.BLOBS.get(held.objectKey, range);
-  if (object === null) return null;
-  if (isKept && !isSmall) {
-    fill(request, key, held.objectKey, turn, async () => (await env.BLOBS.get(held.objectKey))?.body ?? null);
-  }
-  return { body: object.body, result: "miss" };
-}
-
-async function readWhole(bucket: R2Bucket, held: Held & { readonly objectKey: string }): Promise<Uint8Array | null> {
+  if (!isSmall || readingBytes + held.size > EDGE_READING_BYTES) return streamContent(request, wanted, !isSmall);
   readingBytes += held.size;
   try {
-    const object = await bucket.get(held.objectKey);
-    return object === null ? null : new Uint8Array(await object.arrayBuffer());
+    return await readSmall(request, wanted);
   } finally {
     readingBytes -= held.size;
   }
+}
+
+interface Wanted {
+  readonly digest: Digest;
+  readonly held: Held & { readonly objectKey: string };
+  readonly slice: Slice | null;
+  readonly key: string;
+  /** in the data centre's cache */
+  readonly url: string;
+  /** of the memory, when it was asked for */
+  readonly turn: number;
+}
+
+async function readObject(bucket: R2Bucket, { held, slice }: Wanted): Promise<Bytes | null> {
+  const range = slice === null ? {} : { range: { offset: slice.start, length: slice.end - slice.start + 1 } };
+  const object = await bucket.get(held.objectKey, range);
+  return object === null ? null : { body: object.body, result: "miss" };
+}
+
+async function streamContent(request: EdgeRequest, wanted: Wanted, isFilled: boolean): Promise<Bytes | null> {
+  const { held, slice, url } = wanted;
+  const bucket = request.env.BLOBS;
+  const cached = await dataCentre.matchContent(url, held.objectKey, slice);
+  if (cached !== null) return { body: cached, result: "cache" };
+  const read = await readObject(bucket, wanted);
+  if (read !== null && isFilled) fill(request, wanted, async () => (await bucket.get(held.objectKey))?.body ?? null);
+  return read;
+}
+
+async function readSmall(request: EdgeRequest, wanted: Wanted): Promise<Bytes | null> {
+  const { digest, held, slice, url } = wanted;
+  const cached = await dataCentre.matchContent(url, held.objectKey, null);
+  const known = cached === null ? null : await whole(cached, held.size);
+  if (known !== null && keep(request.env, wanted, known)) return { body: cut(known, slice), result: "cache" };
+  const object = await request.env.BLOBS.get(held.objectKey);
+  if (object === null) return null;
+  const body = new Uint8Array(await object.arrayBuffer());
+  if (keep(request.env, wanted, body)) fill(request, wanted, async () => body);
+  else printError({ notOfItsDigest: digest, objectKey: held.objectKey, bytes: body.byteLength });
+  return { body: cut(body, slice), result: "miss" };
+}
+
+function keep(env: Env, { digest, held, key, turn }: Wanted, body: Uint8Array): boolean {
+  if (!isOf(digest, body)) return false;
+  const config = configOf(env);
+  memory.set(key, { ...held, body }, Date.now() + contentMs(config), turn, config.CACHE_MEMORY_BYTES);
+  return true;
+}
+
+/** What R2, or the cache, has under the digest may be damaged: kept, it would outlive the mend. */
+function isOf(digest: Digest, bytes: Uint8Array): boolean {
+  return createHash(digestAlgorithm(digest)).update(bytes).digest("hex") === digestHex(digest);
 }
 
 /** null where the cache broke off */
@@ -201,22 +234,21 @@ async function whole(body: ReadableStream, size: number): Promise<Uint8Array | n
 
 function fill(
   { env, context }: EdgeRequest,
-  key: string,
-  objectKey: string,
-  turn: number,
+  { held, key, url, turn }: Wanted,
   read: () => Promise<Uint8Array | ReadableStream | null>,
 ): void {
-  if (filling.has(key) || filling.size >= EDGE_FILLS_MAX) return;
-  filling.add(key);
+  if (!fills.begin(key, Date.now())) return;
   const filled = async (): Promise<void> => {
     try {
       const body = await read();
       if (body === null) return;
-      await dataCentre.putContent(key, objectKey, body, contentMs(configOf(env)) / 1000);
-      if (memory.isForgottenSince(key, turn)) await dataCentre.remove(key);
+      await dataCentre.putContent(url, held.objectKey, body, contentMs(configOf(env)) / 1000);
     } finally {
-      filling.delete(key);
+      fills.end(key, Date.now());
     }
+    if (!memory.isForgottenSince(key, turn)) return;
+    fills.forget(key);
+    await dataCentre.remove(url);
   };
   context.waitUntil(filled());
 }
@@ -231,4 +263,8 @@ function heldKey(kind: HeldKind, repository: RepositoryName, digest: Digest): st
 
 function contentKey(digest: Digest): string {
   return `content/${digest}`;
+}
+
+function inDataCentre(env: Env, key: string): string {
+  return `${namespaceOf(env)}/${key}`;
 }

@@ -4,9 +4,11 @@ import type { Held } from "./held.ts";
 /** What the entry, its key and its place in the order take beside the body. */
 const ENTRY_BYTES = 1024;
 
-interface Entry {
+export interface Entry {
   readonly held: Held;
+  /** of its own count */
   readonly bytes: number;
+  /** ms since 1970 */
   readonly untilMs: number;
 }
 
@@ -35,7 +37,7 @@ export class Memory {
     return this.#turn;
   }
 
-  get(key: string, nowMs: number): Held | undefined {
+  get(key: string, nowMs: number): Entry | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
     this.#entries.delete(key);
@@ -44,7 +46,7 @@ export class Memory {
       return undefined;
     }
     this.#entries.set(key, entry);
-    return entry.held;
+    return entry;
   }
 
   /** @param turn when it was asked for: what was forgotten since is not kept */

@@ -5,6 +5,7 @@ import { notePull, notePush } from "../audit/pulls.ts";
 import { configOf } from "../config.ts";
 import { databaseFor, type Queryable, read } from "../databases.ts";
 import { manifestHeaders } from "../edge/content-headers.ts";
+import { heldMs } from "../edge/freshness.ts";
 import { findHeld, forget, forgetHeld, forgetInMemory, isCached, readContent } from "../edge/edge.ts";
 import type { Held } from "../edge/held.ts";
 import type { CacheResult } from "../trace/trace.ts";
@@ -37,17 +38,17 @@ const manifest = "/v2/:name{.+}/manifests/:reference";
 manifests.get(manifest, access("pull"), async (c) => {
   const reference = parseReference(c.req.param("reference"));
   if (reference.kind === "malformed") throw unknownManifest(c.req.param("reference"), reference.reason);
-  const mayPush = c.get("caller").permissions.may("push", c.get("repository"));
+  const mayPush = c.get("caller").permissions.pushes(c.get("repository"));
   if (reference.kind === "digest" && isCached(c.env, mayPush)) return getCached(c, reference.digest);
   if (c.req.method === "HEAD") {
     const row = await findReferenced(c, reference, mayPush, findManifestHead);
-    const headers = manifestHeaders(c.env, c.get("repository"), row.digest, row, reference.kind);
+    const headers = manifestHeaders(c.env, c.get("repository"), row.digest, row, freshMsOf(c, reference));
     if (isNotModified(c.req.header("if-none-match"), etagOf(row.digest))) return notModified(c, row.digest, headers);
     return new Response(null, { headers });
   }
   c.get("trace").cache = "bypass";
   const row = await findReferenced(c, reference, mayPush, findManifest);
-  const headers = manifestHeaders(c.env, c.get("repository"), row.digest, row, reference.kind);
+  const headers = manifestHeaders(c.env, c.get("repository"), row.digest, row, freshMsOf(c, reference));
   if (isNotModified(c.req.header("if-none-match"), etagOf(row.digest))) return notModified(c, row.digest, headers);
   const body = await bodyOf(c.env.BLOBS, row);
   note(c, reference.kind === "tag" ? reference.tag : null, row.digest, row.size, "bypass");
@@ -77,7 +78,7 @@ manifests.put(manifest, access("push"), async (c) => {
     notePush(c.env, c.get("requester"), {
       kind: "manifest.push",
       repository: c.get("repository"),
-      reference: reference.kind === "tag" ? reference.tag : null,
+      reference: tags[0] ?? null,
       digest,
       size: bytes.byteLength,
     });
@@ -96,14 +97,27 @@ manifests.delete(manifest, access("delete"), async (c) => {
   const reference = parseReference(c.req.param("reference"));
   const removal = { repository: c.get("repository"), by: c.get("requester") };
   const db = databaseFor(c.env, c.get("repository"));
-  const removed =
+  const isRemoved =
     reference.kind === "digest"
-      ? await removeManifest(db, reference.digest, removal)
+      ? await removed(c, reference.digest, async () => removeManifest(db, reference.digest, removal))
       : reference.kind === "tag" && (await removeTag(db, reference.tag, removal));
-  if (reference.kind === "digest") await forget("manifests", c.get("repository"), reference.digest);
-  if (!removed) throw unknownManifest(c.req.param("reference"));
+  if (!isRemoved) throw unknownManifest(c.req.param("reference"));
   return c.body(null, 202);
 });
+
+/** Where the answer of D1 is lost it may be gone: nobody is told here that it is there. */
+async function removed(c: ManifestContext, digest: Digest, remove: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await remove();
+  } finally {
+    await forget({ env: c.env, repository: c.get("repository") }, "manifests", digest);
+  }
+}
+
+/** Of an answer that comes from D1 now. */
+function freshMsOf(c: ManifestContext, reference: Reference): number {
+  return reference.kind === "digest" ? heldMs(configOf(c.env)) : 0;
+}
 
 type ManifestContext = Context<RepositoryEnv, typeof manifest>;
 
@@ -137,9 +151,9 @@ async function getCached(c: ManifestContext, digest: Digest): Promise<Response> 
   };
   const found = await findHeld(request, "manifests", digest, ask);
   if (found === null) throw unknownManifest(digest);
-  const { held, result } = found;
+  const { held, untilMs, result } = found;
   c.get("trace").cache = result;
-  const headers = manifestHeaders(c.env, c.get("repository"), digest, held, "digest");
+  const headers = manifestHeaders(c.env, c.get("repository"), digest, held, untilMs - Date.now());
   if (isNotModified(c.req.header("if-none-match"), etagOf(digest))) return notModified(c, digest, headers);
   if (c.req.method === "HEAD") return stampedResponse(c, null, headers);
   note(c, null, digest, held.size, result);
@@ -147,7 +161,7 @@ async function getCached(c: ManifestContext, digest: Digest): Promise<Response> 
   const { objectKey } = held;
   const content = objectKey === null ? null : await readContent(request, digest, { ...held, objectKey }, null);
   if (content !== null) return new Response(content.body, { headers });
-  await forgetHeld("manifests", c.get("repository"), digest);
+  await forgetHeld(request, "manifests", digest);
   throw unknownManifest(digest);
 }
 

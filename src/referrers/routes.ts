@@ -28,7 +28,7 @@ referrers.get("/v2/:name{.+}/referrers/:digest", access("pull"), async (c) => {
   }
   const filter = artifactType === "" ? null : artifactType;
   const { repository } = c.var;
-  const isPrimary = c.var.caller.permissions.may("push", repository);
+  const isPrimary = c.var.caller.permissions.pushes(repository);
   const found = await read(c.env, repository, { by: "name", isPrimary }, async (queryable) =>
     listReferrers(queryable, repository, digest, filter, Number(after)),
   );

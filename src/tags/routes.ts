@@ -14,7 +14,7 @@ export const tags = new Hono<RepositoryEnv>();
 tags.get("/v2/:name{.+}/tags/list", access("pull"), async (c) => {
   const name = c.var.repository;
   const { limit, last } = pageQuery(c, TAGS_PAGE_MAX);
-  const isPrimary = c.var.caller.permissions.may("push", name);
+  const isPrimary = c.var.caller.permissions.pushes(name);
   const found = await read(c.env, name, { by: "name", isPrimary }, async (queryable) =>
     listTags(queryable, name, last, limit + 1),
   );

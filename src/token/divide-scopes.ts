@@ -1,5 +1,5 @@
 import type { RepositoryRight } from "../access/grants.ts";
-import type { CatalogFilter, Permissions } from "../access/policy.ts";
+import type { Permissions, ScopedPermissions } from "../access/policy.ts";
 import type { Scopes } from "../access/scope.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 
@@ -7,7 +7,7 @@ import type { RepositoryName } from "../oci/repository.ts";
 export function divideScopes(
   asked: Scopes,
   permissions: Permissions,
-): { readonly granted: Scopes; readonly refused: Scopes; readonly catalog: CatalogFilter | null } {
+): ScopedPermissions & { readonly refused: Scopes } {
   const granted = new Map<RepositoryName, Set<RepositoryRight>>();
   const refused = new Map<RepositoryName, Set<RepositoryRight>>();
   for (const [repository, rights] of asked.repositories) {
@@ -20,6 +20,9 @@ export function divideScopes(
   return {
     granted: { repositories: granted, catalog: asked.catalog && mayList },
     refused: { repositories: refused, catalog: asked.catalog && !mayList },
+    pushable: [...granted].flatMap(([repository, rights]) =>
+      !rights.has("push") && permissions.may("push", repository) ? [repository] : [],
+    ),
     catalog: asked.catalog ? permissions.catalog : null,
   };
 }

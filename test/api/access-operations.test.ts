@@ -15,7 +15,7 @@ import { asAdmin, basic } from "../support/credentials.ts";
 const run = crypto.randomUUID();
 const name = `${run}/app`;
 // What is cached costs nothing, which edge.test.ts tells.
-const counted = countOperations({ ...env, ANONYMOUS_PULL: `${run}/*`, CACHE_TTL: "0" });
+const counted = countOperations({ ...env, ANONYMOUS_PULL: `${run}/*`, GC_GRACE_SECONDS: "0" });
 const registry = (): RegistryClient => registryWith(counted.env, freshAddress());
 
 let digest = "";

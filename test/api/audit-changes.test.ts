@@ -1,4 +1,4 @@
-import { createScheduledController } from "cloudflare:test";
+import { createExecutionContext, createScheduledController, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { z } from "zod";
@@ -6,6 +6,7 @@ import { LOGIN_NOTED_SECONDS, PULLS_BATCH_MAX } from "../../src/limits.ts";
 import { runSchedule } from "../../src/lifecycle/schedule.ts";
 import type { AuditAction } from "../../src/audit/record.ts";
 import { insertAudit } from "../../src/audit/store.ts";
+import { registry as served } from "../../src/registry.ts";
 import { type Artifact, image, push } from "../fixtures/artifacts.ts";
 import { digest, MIB, randomBytes } from "../fixtures/content.ts";
 import { createToken, createUser, freshName } from "../fixtures/management.ts";
@@ -566,7 +567,7 @@ function holdBatches(): () => void {
 
 interface DataPoint {
   readonly indexes?: unknown;
-  readonly blobs?: unknown;
+  readonly blobs?: readonly unknown[];
   readonly doubles?: unknown;
 }
 
@@ -661,6 +662,53 @@ describe("pulls", () => {
         blobs: ["blob", name, null, config?.descriptor.digest, ...who, "miss"],
         doubles: [config?.bytes.length, 0],
       },
+    ]);
+  });
+
+  it("go to Analytics Engine as cache hits where they are, also by the way of the warm ones", async () => {
+    holdBatches()();
+    const { name, artifact } = await pushed();
+    const open = environmentOf({
+      ANONYMOUS_PULL: "**",
+      PULLS: { writeDataPoint: (point: DataPoint = {}): void => void points.push(point) },
+    });
+    const nobody = registryWith(open, freshAddress()).as(null).repository(name);
+    const [config] = artifact.blobs;
+    for (let time = 0; time < 2; time++) {
+      await (await nobody.getManifest(artifact.descriptor.digest)).arrayBuffer();
+      await (await nobody.getBlob(config?.descriptor.digest ?? "")).arrayBuffer();
+    }
+    points.length = 0;
+    await nobody.getManifest(artifact.descriptor.digest);
+    await nobody.getBlob(config?.descriptor.digest ?? "");
+    const context = createExecutionContext();
+    const url = `http://localhost/v2/${name}/blobs/${config?.descriptor.digest ?? ""}`;
+    await served.fetch(new Request(url, { headers: freshAddress() }), open, context);
+    await waitOnExecutionContext(context);
+    expect(points.map(({ blobs, doubles }) => [blobs?.[0], blobs?.at(-1), doubles])).toEqual([
+      ["manifest", "memory", [artifact.bytes.length, 1]],
+      ["blob", "memory", [config?.bytes.length, 1]],
+      ["blob", "memory", [config?.bytes.length, 1]],
+    ]);
+  });
+});
+
+describe("pushes", () => {
+  it("go to Analytics Engine: each blob that was committed, and the manifest", async () => {
+    const seen: DataPoint[] = [];
+    const environment = environmentOf({
+      PULLS: { writeDataPoint: (point: DataPoint = {}): void => void seen.push(point) },
+    });
+    const name = `${run}/points`;
+    const artifact = await push(
+      registryWith(environment, freshAddress()).repository(name),
+      image({ layers: [] }),
+      "v1",
+    );
+    const [config] = artifact.blobs;
+    expect(seen.map(({ blobs, doubles }) => [...(blobs ?? []).slice(0, 5), doubles])).toEqual([
+      ["blob.push", name, null, config?.descriptor.digest, "admin", [config?.bytes.length, 0]],
+      ["manifest.push", name, "v1", artifact.descriptor.digest, "admin", [artifact.bytes.length, 0]],
     ]);
   });
 });

@@ -1,10 +1,15 @@
 import { env } from "cloudflare:workers";
+import { z } from "zod";
 import { beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
-import { EDGE_MEMORY_ITEM_MAX_BYTES } from "../../src/limits.ts";
+import { memoryInUse, readContent } from "../../src/edge/edge.ts";
+import { namespaceOf } from "../../src/edge/namespace.ts";
+import { EDGE_MEMORY_ITEM_MAX_BYTES, EDGE_READING_BYTES } from "../../src/limits.ts";
+import { parseDigest } from "../../src/oci/digest.ts";
+import { parseRepositoryName } from "../../src/oci/repository.ts";
 import { blob, image, push } from "../fixtures/artifacts.ts";
-import { bodyOf, MIB, randomBytes } from "../fixtures/content.ts";
+import { bodyOf, digest as digestOf, MIB, randomBytes } from "../fixtures/content.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
-import { freshAddress } from "../fixtures/principals.ts";
+import { bearerFor, freshAddress, makeRobot } from "../fixtures/principals.ts";
 import { environmentWith, registryWith } from "../fixtures/registry.ts";
 import { begin } from "../fixtures/upload.ts";
 import { countOperations, type OperationCounts } from "../support/counted-env.ts";
@@ -55,6 +60,16 @@ async function controlOf(send: () => Promise<Response>): Promise<string | null> 
   return (await ask(send)).headers.get("cache-control");
 }
 
+function freezeClock(nowMs = Date.now()) {
+  onTestFinished(() => void vi.restoreAllMocks());
+  return vi.spyOn(Date, "now").mockReturnValue(nowMs);
+}
+
+/** The URL under which the data centre's cache has it. */
+function inCache(key: string): string {
+  return `https://moorage.invalid/${namespaceOf(env)}/${key}`;
+}
+
 const nothing = { d1: 0, r2: 0, durableObjects: 0 };
 
 describe("a manifest by digest", () => {
@@ -79,6 +94,7 @@ describe("a manifest by digest", () => {
 
   it("has the same headers warm as cold, and as who may push gets", async () => {
     const repository = newRepository();
+    freezeClock();
     const { descriptor } = await push(repository, image(), "v1");
     const cold = await headersOf(async () => puller(repository).getManifest(descriptor.digest));
     expect(await headersOf(async () => puller(repository).getManifest(descriptor.digest))).toEqual(cold);
@@ -215,6 +231,26 @@ describe("who may push", () => {
     expect(await ask(async () => repository.getManifest(pushed.descriptor.digest))).toMatchObject({ d1: 1 });
   });
 
+  it("does so with a token for pulls alone too: regctl looks with one whether it has to send a blob", async () => {
+    const name = `private/${crypto.randomUUID()}`;
+    const repository = admin().repository(name);
+    const pushed = await push(repository, image(), "v1");
+    const blobDigest = pushed.blobs[0]?.descriptor.digest ?? "";
+    const scope = `repository:${name}:pull`;
+    const asked = async (grant: string): Promise<number> => {
+      const { token } = await makeRobot([`private/**:${grant}`]);
+      const registry = admin();
+      const as = registry.as(await bearerFor(registry, token.authorization, scope)).repository(name);
+      await ask(async () => as.headBlob(blobDigest));
+      await ask(async () => as.headManifest(pushed.descriptor.digest));
+      const { d1: blobs } = await ask(async () => as.headBlob(blobDigest));
+      const { d1: manifests } = await ask(async () => as.headManifest(pushed.descriptor.digest));
+      return blobs + manifests;
+    };
+    expect(await asked("pull")).toBe(0);
+    expect(await asked("pull,push")).toBe(2);
+  });
+
   it("is told at once that a condemned blob is gone, so that it is sent again", async () => {
     const repository = newRepository();
     const layer = blob(randomBytes(64));
@@ -251,8 +287,47 @@ describe("what is cached", () => {
       `blobs/${repository.name}/${layer.descriptor.digest}`,
       `content/${layer.descriptor.digest}`,
     ]) {
-      expect(await cache.match(`https://moorage.invalid/${key}`), key).toBeUndefined();
+      expect(await cache.match(inCache(key)), key).toBeUndefined();
     }
+    // And that is where they would have been.
+    const other = newRepository();
+    const kept = await push(other, image(), "v1");
+    await ask(async () => puller(other).getManifest(kept.descriptor.digest));
+    expect(await cache.match(inCache(`manifests/${other.name}/${kept.descriptor.digest}`))).toBeDefined();
+  });
+
+  it("is not believed of the data centre where this isolate has changed it: another one may have put back what it knew", async () => {
+    const repository = newRepository();
+    const pushed = await push(repository, image(), "v1");
+    const { digest } = pushed.descriptor;
+    const to = puller(repository);
+    await ask(async () => to.getManifest(digest));
+    const cache = await caches.open("moorage");
+    const url = inCache(`manifests/${repository.name}/${digest}`);
+    const stale = await cache.match(url);
+    expect((await repository.deleteManifest(digest)).status).toBe(202);
+    if (stale !== undefined) await cache.put(url, stale);
+    expect(await cache.match(url)).toBeDefined();
+    expect((await ask(async () => to.getManifest(digest))).status).toBe(404);
+  });
+
+  it("is told no more where the answer of D1 to a delete was lost", async () => {
+    const repository = newRepository();
+    const layer = blob(randomBytes(64));
+    const { descriptor } = await push(repository, image({ layers: [layer] }), "v1");
+    const to = puller(repository);
+    await ask(async () => to.getManifest(descriptor.digest));
+    await ask(async () => to.getBlob(layer.descriptor.digest));
+    const environment = interceptOperations(environmentWith({ ANONYMOUS_PULL: "public/**" }), {
+      after: async ({ binding }) => {
+        if (binding === "DB") throw new Error("the answer was lost");
+      },
+    });
+    const losing = admin(environment).repository(repository.name);
+    expect((await losing.deleteManifest(descriptor.digest)).status).toBe(500);
+    expect((await losing.deleteBlob(layer.descriptor.digest)).status).toBe(500);
+    expect((await ask(async () => to.getManifest(descriptor.digest))).status).toBe(404);
+    expect((await ask(async () => to.getBlob(layer.descriptor.digest))).status).toBe(404);
   });
 
   it("does not come back by a pull that began before the delete", async () => {
@@ -330,6 +405,126 @@ describe("what is cached", () => {
     expect(await ask(async () => to.getManifest(descriptor.digest))).toMatchObject({ status: 200, d1: 1 });
   });
 
+  it("is believed for half of the collector's grace at most, and so are its bytes", async () => {
+    const environment = { ...counted.env, GC_GRACE_SECONDS: "40" };
+    const repository = newRepository();
+    const layer = blob(randomBytes(64));
+    await push(repository, image({ layers: [layer] }), "v1");
+    const { digest } = layer.descriptor;
+    const to = puller(repository, environment);
+    const startMs = Date.now();
+    const clock = freezeClock(startMs);
+    await ask(async () => to.getBlob(digest));
+    clock.mockReturnValue(startMs + 19_000);
+    expect(await ask(async () => to.getBlob(digest))).toMatchObject({ status: 200, ...nothing });
+    clock.mockReturnValue(startMs + 21_000);
+    expect(await ask(async () => to.headBlob(digest))).toMatchObject({ status: 200, d1: 1 });
+  });
+
+  it("is never bytes of another digest: what was damaged in R2 and mended there is as it was", async () => {
+    const repository = newRepository();
+    const layer = blob(randomBytes(5000));
+    await repository.pushBlob(layer.bytes);
+    const { digest } = layer.descriptor;
+    const key = await env.DB.prepare("SELECT object_key AS key FROM blobs WHERE digest = ?1")
+      .bind(digest)
+      .first<string>("key");
+    vi.spyOn(console, "error").mockImplementation(() => undefined);
+    onTestFinished(() => void vi.restoreAllMocks());
+    for (const bad of [randomBytes(5000), layer.bytes.slice(0, 2500)]) {
+      await env.BLOBS.put(key ?? "", bad);
+      // A connection that ends before the length that was told is how its reader sees it.
+      await ask(async () => puller(repository).getBlob(digest)).catch(() => null);
+    }
+    await env.BLOBS.put(key ?? "", layer.bytes);
+    expect(await ask(async () => puller(repository).getBlob(digest))).toMatchObject({ r2: 1, body: layer.bytes });
+    expect(await ask(async () => puller(repository).getBlob(digest))).toMatchObject({ r2: 0, body: layer.bytes });
+  });
+
+  it("is filled beside the answer: a cache that takes nothing keeps no pull waiting, nor fills forever", async () => {
+    const repository = newRepository();
+    const large = blob(randomBytes(EDGE_MEMORY_ITEM_MAX_BYTES + 1));
+    await repository.pushBlob(large.bytes);
+    const stuck = Promise.withResolvers<undefined>();
+    const put = vi.spyOn(Cache.prototype, "put").mockImplementation(async () => stuck.promise);
+    onTestFinished(() => void vi.restoreAllMocks());
+    // The whole answer comes while the cache has not taken a byte.
+    const environment = { ...counted.env };
+    counted.reset();
+    const late: Promise<unknown>[] = [];
+    const context = { waitUntil: (promise: Promise<unknown>): void => void late.push(promise) };
+    const request = { env: environment, context, repository: parseRepositoryName(repository.name) };
+    const row = await env.DB.prepare("SELECT object_key AS objectKey, size FROM blobs WHERE digest = ?1")
+      .bind(large.descriptor.digest)
+      .first<{ objectKey: string; size: number }>();
+    const held = { mediaType: "", body: null, objectKey: row?.objectKey ?? "", size: row?.size ?? 0 };
+    const read = async (): Promise<Uint8Array> => {
+      const content = await readContent(request, parseDigest(large.descriptor.digest), held, null);
+      return new Response(content?.body ?? null).bytes();
+    };
+    expect(await read()).toEqual(large.bytes);
+    expect(put).toHaveBeenCalledTimes(1);
+    // It holds a stream of R2, not bytes.
+    const answer = z.instanceof(Response).parse(put.mock.calls[0]?.[1]);
+    expect(answer.body).toBeInstanceOf(ReadableStream);
+    expect(await read()).toEqual(large.bytes);
+    expect(put).toHaveBeenCalledTimes(1);
+    await answer.body?.cancel();
+    stuck.resolve(undefined);
+    await Promise.all(late);
+    expect(await read()).toEqual(large.bytes);
+    expect(put).toHaveBeenCalledTimes(1);
+  });
+
+  it.each(["R2", "the data centre"])(
+    "is read into memory within a bound, whatever many pull at once: of %s",
+    async (source) => {
+      const repository = newRepository();
+      const layers = Array.from({ length: EDGE_READING_BYTES / MIB + 4 }, () => blob(randomBytes(MIB)));
+      for (const layer of layers) await repository.pushBlob(layer.bytes);
+      const to = puller(repository);
+      const forgetAll = async (): Promise<void> => {
+        const small = blob(randomBytes(64));
+        await repository.pushBlob(small.bytes);
+        await ask(async () =>
+          puller(repository, { ...counted.env, CACHE_MEMORY_BYTES: "65536" }).getBlob(small.descriptor.digest),
+        );
+      };
+      if (source === "the data centre")
+        for (const { descriptor } of layers) await ask(async () => to.getBlob(descriptor.digest));
+      await forgetAll();
+      // None has read its bytes before all have begun to.
+      const all = Promise.withResolvers<undefined>();
+      let begun = 0;
+      const beginning = async (): Promise<void> => {
+        if (++begun === layers.length) all.resolve(undefined);
+        await all.promise;
+      };
+      vi.spyOn(Response.prototype, "bytes").mockImplementation(async function bytes(this: Response) {
+        await beginning();
+        return new Uint8Array(await this.arrayBuffer());
+      });
+      onTestFinished(() => void vi.restoreAllMocks());
+      const environment =
+        source === "R2"
+          ? interceptOperations(environmentWith({ ANONYMOUS_PULL: "public/**" }), {
+              before: async ({ binding, method }) =>
+                binding === "BLOBS" && method === "get" ? beginning() : undefined,
+            })
+          : counted.env;
+      const answers = layers.map(async ({ descriptor }) => puller(repository, environment).getBlob(descriptor.digest));
+      const streamed = layers.length - EDGE_READING_BYTES / MIB;
+      if (source !== "R2") for (let each = 0; each < streamed; each++) void beginning();
+      const bodies = await Promise.all(answers.map(async (answer) => new Response((await answer).body).arrayBuffer()));
+      expect(bodies.map((body) => digestOf(new Uint8Array(body)))).toEqual(
+        layers.map(({ descriptor }) => descriptor.digest),
+      );
+      const kept = memoryInUse().bytes;
+      expect(kept).toBeGreaterThan(EDGE_READING_BYTES / 2);
+      expect(kept).toBeLessThan(EDGE_READING_BYTES + MIB / 2);
+    },
+  );
+
   it.each([{ CACHE_TTL: "0" }, { GC_GRACE_SECONDS: "0" }])("is nothing with %j", async (settings) => {
     const environment = { ...counted.env, ...settings };
     const repository = newRepository();
@@ -364,9 +559,28 @@ describe("Cache-Control says", () => {
     const pushed = await push(repository, image(), "v1");
     const to = puller(repository);
     expect(await controlOf(async () => to.getManifest("v1"))).toBe("public, no-cache, no-transform");
+    const startMs = Date.now();
+    const clock = freezeClock(startMs);
     const byDigest = "public, max-age=60, no-transform";
     expect(await controlOf(async () => to.getManifest(pushed.descriptor.digest))).toBe(byDigest);
     expect(await controlOf(async () => to.getBlob(pushed.blobs[0]?.descriptor.digest ?? ""))).toBe(byDigest);
+    // Of what is remembered only what is left of it: else it would be believed for twice as long.
+    clock.mockReturnValue(startMs + 48_000);
+    const left = "public, max-age=12, no-transform";
+    expect(await controlOf(async () => to.getManifest(pushed.descriptor.digest))).toBe(left);
+    expect(await controlOf(async () => to.headManifest(pushed.descriptor.digest))).toBe(left);
+    expect(await controlOf(async () => to.getBlob(pushed.blobs[0]?.descriptor.digest ?? ""))).toBe(left);
+  });
+
+  it("no longer than half of the collector's grace, to who may push too", async () => {
+    const environment = { ...counted.env, GC_GRACE_SECONDS: "20" };
+    const repository = newRepository();
+    const { descriptor } = await push(repository, image(), "v1");
+    freezeClock();
+    const byDigest = "public, max-age=10, no-transform";
+    const pusher = admin(environment).repository(repository.name);
+    expect(await controlOf(async () => pusher.getManifest(descriptor.digest))).toBe(byDigest);
+    expect(await controlOf(async () => puller(repository, environment).getManifest(descriptor.digest))).toBe(byDigest);
   });
 
   it("nothing is to be kept of a refusal, or of what is not there", async () => {

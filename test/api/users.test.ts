@@ -414,8 +414,8 @@ describe("who is no administrator", () => {
 describe("somebody who was nobody", () => {
   it("is known by the address at once where the user is made", async () => {
     const email = `${crypto.randomUUID()}@example.com`;
-    expect((await loginOfEmail(env.DB, email, Date.now())).kind).toBe("unknown");
+    expect((await loginOfEmail(env, email, Date.now())).kind).toBe("unknown");
     expect((await send("POST", "users", { name: freshName(), grants: [], email })).status).toBe(201);
-    expect((await loginOfEmail(env.DB, email, Date.now())).kind).toBe("known");
+    expect((await loginOfEmail(env, email, Date.now())).kind).toBe("known");
   });
 });

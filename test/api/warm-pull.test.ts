@@ -113,14 +113,19 @@ describe("is left to the application, and answered as it says:", () => {
   });
 });
 
-it("asks nobody: neither D1, nor R2, nor a Durable Object", async () => {
+it.each([
+  ["a blob, for nobody", () => blob(open), () => ({})],
+  ["a manifest, for nobody", () => manifest(open), () => ({})],
+  ["a blob, for a bearer", () => blob(closed), () => ({ authorization: reader })],
+  ["a manifest, for a bearer", () => manifest(closed), () => ({ authorization: reader })],
+] as const)("asks neither D1, nor R2, nor a Durable Object for %s", async (_, pathOf, headersOf) => {
   const nothing = new Proxy(environment, {
     get: (bindings, name): unknown =>
       name === "DB" || name === "BLOBS" || name === "UPLOADS" ? {} : Reflect.get(bindings, name),
   });
   const context = createExecutionContext();
   const answer = await warmPull(
-    new Request(`http://localhost${blob(open)}`, { headers: freshAddress() }),
+    new Request(`http://localhost${pathOf()}`, { headers: { ...freshAddress(), ...headersOf() } }),
     nothing,
     context,
   );

@@ -80,6 +80,18 @@ describe("imports in src", () => {
   });
 });
 
+describe("the database of a repository", () => {
+  const ofRepositories = modules.filter((module) => /^(blobs|manifests|referrers|tags|uploads)\//.test(module));
+
+  // What a Durable Object lets go of is told the database that it is bound to; it has no repository any more.
+  it.each(ofRepositories.filter((module) => module !== "uploads/session"))(
+    "%s leaves the choice to databases.ts",
+    (module) => {
+      expect(readFileSync(path.join(root, `${module}.ts`), "utf8")).not.toMatch(/\benv\.DB\b/);
+    },
+  );
+});
+
 /** What a module imports: paths under src without their ending, and packages as they are written. */
 function importsOf(module: string): string[] {
   const source = readFileSync(path.join(root, `${module}.ts`), "utf8");

@@ -7,7 +7,7 @@ import { expect, test as base } from "vitest";
 import { bundleWorker } from "../../scripts/bundle.ts";
 import { applyMigrations } from "../../scripts/migrations.ts";
 import { readProject } from "../../scripts/project.ts";
-import { RegistryClient } from "../support/client.ts";
+import { RegistryClient, utf8 } from "../support/client.ts";
 import { asAdmin, testSecrets } from "../support/credentials.ts";
 import { freePort } from "../support/free-port.ts";
 import { projectRoot } from "../support/registry.ts";
@@ -19,7 +19,7 @@ const credentials = { accessKeyId: "an access key id", secretAccessKey: "a secre
 
 const test = base
   .extend("minBytes", { scope: "file" }, () => MIN_BYTES)
-  .extend("registry", { scope: "file" }, async ({ minBytes }, { onCleanup }): Promise<RegistryClient> => {
+  .extend("server", { scope: "file" }, async ({ minBytes }, { onCleanup }) => {
     const state = await mkdtemp(path.join(tmpdir(), "moorage-redirect-"));
     const port = await freePort();
     const project = readProject(path.join(projectRoot, "wrangler.toml"), {
@@ -54,8 +54,17 @@ const test = base
       await miniflare.dispose();
       await rm(state, { recursive: true, force: true });
     });
-    return new RegistryClient(`http://127.0.0.1:${String(port)}`, fetchThere, asAdmin);
-  });
+    const registry = new RegistryClient(`http://127.0.0.1:${String(port)}`, fetchThere, asAdmin);
+    /** As another isolate's delete does, of which this one knows nothing. */
+    const forgetRow = async (digest: string): Promise<void> => {
+      const database = await miniflare.getD1Database("DB");
+      const sql = "DELETE FROM repository_blobs WHERE blob_id = (SELECT id FROM blobs WHERE digest = ?1)";
+      expect((await database.prepare(sql).bind(digest).run()).meta.changes).toBeGreaterThan(0);
+    };
+    return { registry, forgetRow };
+  })
+  .extend("registry", { scope: "file" }, ({ server }) => server.registry)
+  .extend("forgetRow", { scope: "file" }, ({ server }) => server.forgetRow);
 
 /** Redirects are what is looked at here. */
 async function fetchThere(url: string, init: RequestInit = {}): Promise<Response> {
@@ -112,6 +121,25 @@ test("HEAD, smaller blobs and manifests are answered here", async ({ registry })
   const small = await repository.pushBlob(new Uint8Array(randomBytes(MIN_BYTES - 1)));
   expect((await repository.headBlob(large.digest)).status).toBe(200);
   expect((await repository.getBlob(small.digest)).status).toBe(200);
+  const config = await repository.pushBlob(utf8("{}"), { mediaType: "application/vnd.test" });
+  const mediaType = "application/vnd.oci.image.manifest.v1+json";
+  const annotations = { padding: "x".repeat(200_000) };
+  const { digest } = await repository.pushManifest(
+    { schemaVersion: 2, mediaType, config, layers: [], annotations },
+    { reference: "v1" },
+  );
+  expect((await repository.getManifest("v1")).status).toBe(200);
+  expect((await registry.as(null).repository("public/small").getManifest(digest)).status).toBe(200);
+});
+
+test("what another isolate has deleted is 404 here, not a way to where it was", async ({ registry, forgetRow }) => {
+  const repository = registry.repository("public/gone");
+  const { digest } = await repository.pushBlob(new Uint8Array(randomBytes(2000)));
+  const nobody = registry.as(null).repository("public/gone");
+  expect((await nobody.getBlob(digest)).status).toBe(307);
+  expect((await nobody.getBlob(digest)).status).toBe(307);
+  await forgetRow(digest);
+  expect((await nobody.getBlob(digest)).status).toBe(404);
 });
 
 test("who may not pull is told nothing of where it is", async ({ registry }) => {

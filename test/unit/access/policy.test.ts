@@ -81,7 +81,10 @@ describe("the catalogue", () => {
 
 describe("a bearer", () => {
   it("opens its scopes and what is public, whatever its principal may do besides", () => {
-    const permissions = permissionsOfScopes(parseScopes(["repository:a:pull"]), null, ["public/*"]);
+    const permissions = permissionsOfScopes(
+      { granted: parseScopes(["repository:a:pull"]), pushable: [], catalog: null },
+      ["public/*"],
+    );
     expect(permissions.may("pull", parseRepositoryName("a"))).toBe(true);
     expect(permissions.may("push", parseRepositoryName("a"))).toBe(false);
     expect(permissions.may("pull", parseRepositoryName("a/b"))).toBe(false);

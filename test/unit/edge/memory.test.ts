@@ -17,7 +17,7 @@ describe("a memory", () => {
   it("has what was put into it, until its time", () => {
     const memory = new Memory();
     keep(memory, "a", 100, 1000);
-    expect(memory.get("a", 999)?.size).toBe(100);
+    expect(memory.get("a", 999)?.held.size).toBe(100);
     expect(memory.get("a", 1000)).toBeUndefined();
     expect(memory.size).toBe(0);
     expect(memory.bytes).toBe(0);
