@@ -47,7 +47,7 @@ export const usage = `Usage: npm run bench -- [options]
   --help           this text
 
 MOORAGE_BENCH_DISTRIBUTION names CNCF distribution's binary; MOORAGE_BENCH_ZOT zot's; without
-them \`registry\` and \`zot\` are looked for on the PATH.`;
+them \`registry\` (or Debian's \`docker-registry\`) and \`zot\` are looked for on the PATH.`;
 
 /** @throws Error that says which argument is wrong */
 export function parseOptions(argv: readonly string[], environment: NodeJS.ProcessEnv): Options {
@@ -77,8 +77,8 @@ export function parseOptions(argv: readonly string[], environment: NodeJS.Proces
     peer: values.peer ?? null,
     dev: values.dev ?? null,
     scale: values.scale === undefined ? null : path.resolve(values.scale),
-    distribution: environment["MOORAGE_BENCH_DISTRIBUTION"] ?? findOnPath("registry", environment["PATH"] ?? ""),
-    zot: environment["MOORAGE_BENCH_ZOT"] ?? findOnPath("zot", environment["PATH"] ?? ""),
+    distribution: environment["MOORAGE_BENCH_DISTRIBUTION"] ?? findOnPath(["registry", "docker-registry"], environment),
+    zot: environment["MOORAGE_BENCH_ZOT"] ?? findOnPath(["zot"], environment),
   };
 }
 
@@ -94,8 +94,9 @@ function namedUrl(text: string): NamedUrl {
   return { name: text.slice(0, separator), url: text.slice(separator + 1) };
 }
 
-function findOnPath(program: string, searchPath: string): string | null {
-  const candidates = searchPath.split(path.delimiter).map((folder) => path.join(folder, program));
+function findOnPath(programs: readonly string[], environment: NodeJS.ProcessEnv): string | null {
+  const folders = (environment["PATH"] ?? "").split(path.delimiter);
+  const candidates = programs.flatMap((program) => folders.map((folder) => path.join(folder, program)));
   return candidates.find(isExecutable) ?? null;
 }
 

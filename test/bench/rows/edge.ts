@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Content } from "../content.ts";
 import { Client } from "../client.ts";
-import { atLeast, atMost, type Bar, compare, type Comparison } from "../figures.ts";
+import { atLeast, atMost, type Bar, compare, type Comparison, median } from "../figures.ts";
 import { drive, type Operation } from "../load.ts";
 import { digestOf, imageManifest, imageManifestOf, layerOf, pushBlob, putManifest } from "../oci.ts";
 import { bearer, makePuller } from "../puller.ts";
@@ -122,7 +122,7 @@ export async function runEdgeLarge(stage: Stage): Promise<Comparison[]> {
       ];
       await interleave(contestants, 1);
       const figures = await interleave(contestants, stage.options.rounds);
-      const rateOf = (name: string): number => Math.max(...(figures.get(name)?.figures ?? []));
+      const rateOf = (name: string): number => median(figures.get(name)?.figures ?? []);
       const quicker = rateOf("memory") > rateOf("cache") ? "memory" : "cache";
       return ["memory", "cache"].map((name) =>
         compare({
@@ -228,7 +228,9 @@ export async function runOthers(stage: Stage): Promise<Comparison[]> {
         (direct) =>
           stage.withDistribution((distribution) =>
             stage.withZot(async (zot) => {
-              const others = [distribution, zot].filter((other) => other !== null);
+              if (distribution === null) console.error("  without CNCF distribution: its binary is not there");
+              if (zot === null) console.error("  without zot: its binary is not there");
+              const others = [distribution, zot, ...(await stage.others())].filter((other) => other !== null);
               const { content } = stage;
               const pullFrom = (of: Content, headers: (index: number) => Headers) => pullOf(warmManifest, of, headers);
               const sides: readonly Contestant[] = [
