@@ -4,15 +4,15 @@
  */
 import Module, { createRequire } from "node:module";
 import path from "node:path";
-import { fail, report } from "./console.ts";
-import { listenHost } from "./host.ts";
+import { failByKind, report } from "./console.ts";
+import { listenHost, requireFree } from "./host.ts";
 import { acquireLock } from "./lock.ts";
 import { applyMigrations } from "./migrations.ts";
 import { type Options, parseOptions, usage } from "./options.ts";
 import { readProject } from "./project.ts";
 import { localSecrets } from "./secrets.ts";
 
-await main().catch(fail);
+await main().catch(failByKind);
 
 async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2));
@@ -21,17 +21,22 @@ async function main(): Promise<void> {
     return;
   }
   const project = readProject(options.configPath, options.vars);
-  await acquireLock(options.stateDir, "npm run dev", report);
+  const lock = await acquireLock(options.stateDir, "npm run dev", report);
   const secrets = localSecrets(options.stateDir, project.workerOptions.bindings);
   await applyMigrations(project, path.join(options.stateDir, "v3"));
-  becomeWrangler(["dev", ...(await wranglerOptions(options)), `--env-file=${secrets.file}`]);
+  const host = await listenHost(options.port);
+  // wrangler stays where its port is another's, whom the lock would then name.
+  await requireFree(host, options.port);
+  // Which free one it takes is not known here.
+  if (options.port !== 0) lock.noteAddress({ host, port: options.port });
+  becomeWrangler(["dev", ...wranglerOptions(options, host), `--env-file=${secrets.file}`]);
 }
 
-async function wranglerOptions(options: Options): Promise<string[]> {
+function wranglerOptions(options: Options, host: string): string[] {
   return [
     `--config=${options.configPath}`,
     `--persist-to=${options.stateDir}`,
-    `--ip=${await listenHost(options.port)}`,
+    `--ip=${host}`,
     `--port=${options.port}`,
     "--var=LOCAL_RUN:1",
     ...Object.entries(options.vars).map(([name, value]) => `--var=${name}:${value}`),

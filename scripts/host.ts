@@ -1,4 +1,5 @@
 import { lookup } from "node:dns/promises";
+import { once } from "node:events";
 import { createServer } from "node:net";
 import { UsageError } from "./options.ts";
 import { isSystemError } from "./state-folder.ts";
@@ -21,6 +22,25 @@ export async function listenHost(port: number): Promise<"localhost" | "127.0.0.1
   const names = new Set(addresses.map(({ address }) => address));
   const both = names.size === 2 && names.has("127.0.0.1") && names.has("::1");
   return both && port !== 0 && (await canBindIpv6()) ? "localhost" : "127.0.0.1";
+}
+
+/**
+ * For who does not itself end where the port is taken.
+ * @throws UsageError
+ */
+export async function requireFree(host: "localhost" | "127.0.0.1", port: number): Promise<void> {
+  for (const address of host === "localhost" ? ["127.0.0.1", "::1"] : ["127.0.0.1"]) {
+    const server = createServer();
+    server.listen(port, address);
+    try {
+      await once(server, "listening");
+    } catch (error) {
+      if (!isSystemError(error, "EADDRINUSE")) throw error;
+      throw new UsageError(`port ${String(port)} is in use: choose another by --port`, { cause: error });
+    }
+    server.close();
+    await once(server, "close");
+  }
 }
 
 /** A port that is taken is workerd's to tell: it names who has it. */

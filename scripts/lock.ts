@@ -15,17 +15,29 @@ import { endProcess, identify, isRunning, isRunningWorkerd, type ProcessIdentity
 import { isSystemError, makeStateFolder, stateRefusal } from "./state-folder.ts";
 
 const processSchema = z.object({ pid: z.int().positive(), startedAt: z.string() });
+const addressSchema = z.object({
+  /** `localhost` is both loopback addresses */
+  host: z.enum(["localhost", "127.0.0.1"]),
+  port: z.int().positive(),
+});
 const lockSchema = z.object({
   command: z.string(),
   owner: processSchema,
   workerds: z.array(processSchema),
+  /** Not there until somebody listens. */
+  address: addressSchema.optional(),
 });
 type LockContent = z.infer<typeof lockSchema>;
+
+/** Where the owner of a state serves it. */
+export type ServedAddress = z.infer<typeof addressSchema>;
 
 /** workerd drains its requests on SIGTERM; an orphan has nobody left to answer, so it gets little time. */
 const orphanGraceMs = 2000;
 
 export interface Lock {
+  /** Says in the lock where the state is served, to who looks for it by `servedAddress`. */
+  noteAddress(address: ServedAddress): void;
   /** Ends what is left of this process's workerds and gives the state free. Works at once, also on the way out. */
   release(): void;
 }
@@ -51,6 +63,19 @@ export async function acquireLock(stateDir: string, command: string, report: (me
     throw stateRefusal(stateDir, error);
   }
   return holdLock(file, content);
+}
+
+/**
+ * Where the process that owns the state serves it now; null where none runs, or it does not listen yet.
+ * @throws UsageError where the lock can't be read
+ */
+export function servedAddress(stateDir: string): ServedAddress | null {
+  try {
+    const content = parseLock(readIfThere(path.join(stateDir, "lock")) ?? "");
+    return content !== null && isRunning(content.owner) ? (content.address ?? null) : null;
+  } catch (error) {
+    throw stateRefusal(stateDir, error);
+  }
 }
 
 /** Creates the file whole, or not at all if there is one: a link, unlike a write, never shows half of it. */
@@ -168,7 +193,11 @@ function holdLock(file: string, content: LockContent): Lock {
   spawned.subscribe(onChild);
   // A way out that nobody foresaw (an uncaught error) must not leave an orphan either.
   process.on("exit", release);
-  return { release };
+  const noteAddress = (address: ServedAddress) => {
+    content.address = address;
+    write();
+  };
+  return { noteAddress, release };
 }
 
 function childOf(message: unknown): ChildProcess | null {

@@ -1,7 +1,7 @@
 /** `npx moorage`: manages a registry, here or elsewhere, over its /api/v1. Exits 0, 1: refused or failed, 2: wrong usage. */
 import { CommanderError } from "commander";
 import { Refusal } from "./cli/refusal.ts";
-import { onOneLine } from "./cli/print.ts";
+import { onOneLine, printJsonError } from "./cli/print.ts";
 import { moorageProgram } from "./cli/program.ts";
 import { fail, report } from "./console.ts";
 import { UsageError } from "./options.ts";
@@ -18,23 +18,41 @@ try {
 
 function explain(error: unknown): void {
   if (error instanceof CommanderError) {
-    // Help that was asked for is no error; help in place of a verb that was left out is.
-    process.exitCode = error.exitCode === 0 ? 0 : 2;
-    if (error.exitCode !== 0 && error.code !== "commander.help") report(usageReason(error));
+    // Help, and the version, that were asked for are no error; help in place of a verb that was left out is.
+    if (error.exitCode === 0) return;
+    process.exitCode = 2;
+    if (error.code !== "commander.help") tell("USAGE", usageReason(error));
+    else if (isJsonWanted()) tell("USAGE", "a command is missing; --help lists what there is");
   } else if (error instanceof UsageError) {
     process.exitCode = 2;
-    report(onOneLine(error.message));
+    tell("USAGE", error.message);
   } else if (error instanceof Refusal) {
     process.exitCode = 1;
-    report(onOneLine(error.message));
+    tell(error.code ?? "FAILED", error.message);
+  } else if (isJsonWanted()) {
+    process.exitCode = 1;
+    tell("BUG", error instanceof Error ? (error.stack ?? error.message) : String(error));
   } else {
     fail(error);
   }
 }
 
+/** In one line, which is the last one on stderr. */
+function tell(code: string, message: string): void {
+  if (isJsonWanted()) printJsonError(code, message);
+  else report(onOneLine(message));
+}
+
+/** Also of a command line that is wrong elsewhere. */
+function isJsonWanted(): boolean {
+  const args = process.argv.slice(2);
+  const end = args.indexOf("--");
+  return (end === -1 ? args : args.slice(0, end)).includes("--json");
+}
+
 /** Without the value of an option that there is not: somebody may have thought that a password goes there. */
 function usageReason({ message, code }: CommanderError): string {
-  const reason = onOneLine(message.replace(/^error: /, ""));
-  const told = code === "commander.unknownOption" ? reason.replace(/^(unknown option '[^'=]*)=.*'/, "$1'") : reason;
+  const reason = message.replace(/^error: /, "");
+  const told = code === "commander.unknownOption" ? reason.replace(/^(unknown option '[^'=]*)=[^]*'/, "$1'") : reason;
   return `${told}; --help lists what there is`;
 }

@@ -8,7 +8,7 @@
 import path from "node:path";
 import type { Miniflare } from "miniflare";
 import { bundleWorker } from "./bundle.ts";
-import { fail, report } from "./console.ts";
+import { failByKind, report } from "./console.ts";
 import { startCrons } from "./crons.ts";
 import { listenHost } from "./host.ts";
 import { acquireLock } from "./lock.ts";
@@ -22,7 +22,7 @@ import { type LocalSecrets, localSecrets } from "./secrets.ts";
 process.stdout.on("error", () => {});
 process.stderr.on("error", () => {});
 
-await main().catch(fail);
+await main().catch(failByKind);
 
 async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2));
@@ -48,6 +48,7 @@ async function main(): Promise<void> {
     onStopSignal(resolve);
   });
   const { port } = await miniflare.ready;
+  lock.noteAddress({ host, port: Number(port) });
   const crons = startCrons(project.crons, (cron, time) => fire(miniflare, cron, time), report);
   console.log(greeting(port, options, project, secrets));
 

@@ -1,12 +1,14 @@
-/** The management API of a registry, as the commands use it: requests by Basic, answers that are looked at before use. */
+/** The management API of a registry, as the commands use it: answers are looked at before use. */
 import { z } from "zod";
 import { zodReason } from "../../src/oci/errors.ts";
 import { Refusal } from "./refusal.ts";
 
-export interface Credentials {
-  readonly user: string;
-  /** or an access token */
-  readonly password: string;
+/** What the user can do where the registry does not do what it is told, for messages. */
+export interface Mends {
+  /** It does not take the credentials. */
+  readonly unauthorized: string;
+  /** They do not suffice. */
+  readonly denied: string;
 }
 
 /** An answer that has the form that was expected. */
@@ -39,16 +41,16 @@ const patienceMs = 60_000;
 export class Api {
   readonly #registry: URL;
   readonly #authorization: string;
-  readonly #mend: string;
+  readonly #mends: Mends;
 
   /**
    * @param registry its origin
-   * @param mend what to do where it does not take the credentials, for the message
+   * @param authorization the value of the header
    */
-  constructor(registry: URL, { user, password }: Credentials, mend: string) {
+  constructor(registry: URL, authorization: string, mends: Mends) {
     this.#registry = registry;
-    this.#authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
-    this.#mend = mend;
+    this.#authorization = authorization;
+    this.#mends = mends;
   }
 
   /**
@@ -156,8 +158,8 @@ export class Api {
     const envelope = envelopeSchema.safeParse(await jsonOf(response));
     if (!envelope.success) return this.#isNoRegistry(response);
     const [{ code, detail }] = envelope.data.errors;
-    const mend = mendOf(response, detail, this.#mend);
-    return new Refusal(`${detail.reason} (${code})${mend === null ? "" : `; ${mend}`}`);
+    const mend = mendOf(response, detail, this.#mends);
+    return new Refusal(`${detail.reason} (${code})${mend === null ? "" : `; ${mend}`}`, { code });
   }
 
   #isNoRegistry(response: Response): Refusal {
@@ -212,12 +214,12 @@ async function jsonOf(response: Response): Promise<unknown> {
 }
 
 /** What the user can do about a refusal; null where its reason says all. */
-function mendOf(response: Response, detail: Readonly<Record<string, unknown>>, credentials: string): string | null {
+function mendOf(response: Response, detail: Readonly<Record<string, unknown>>, mends: Mends): string | null {
   switch (response.status) {
     case 401:
-      return credentials;
+      return mends.unauthorized;
     case 403:
-      return "this is the administrator's to do: --as admin";
+      return mends.denied;
     case 404:
     case 409:
       return listOf(detail);

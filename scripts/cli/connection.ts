@@ -1,13 +1,20 @@
 /** Which registry the commands are for, and who speaks to it: the options that all of them have. */
+import { setDefaultResultOrder } from "node:dns";
 import { type Command, Option } from "commander";
 import { z } from "zod";
 import { isLoopback } from "../../src/access/trust-rule.ts";
+import { identitySchema } from "../../src/api/identity.ts";
+import { report } from "../console.ts";
+import { basicOf } from "../doctor/token-service.ts";
+import { type ServedAddress, servedAddress } from "../lock.ts";
 import { defaultPort, defaultStateDir, parsePath, UsageError } from "../options.ts";
 import { keptPassword } from "../secrets.ts";
 import { Api } from "./api.ts";
+import { bearerOf } from "./identity-token.ts";
 import { readPassword } from "./password.ts";
+import { onOneLine } from "./print.ts";
 import { Refusal } from "./refusal.ts";
-import { findStoredLogin, type Login, type StoredLogin } from "./stored-login.ts";
+import { findStoredLogin, type Login, type PasswordLogin, type StoredLogin, type TokenLogin } from "./stored-login.ts";
 
 const administratorName = "admin";
 
@@ -27,7 +34,7 @@ export type ConnectionOptions = z.infer<typeof optionsSchema>;
 export function addConnectionOptions(program: Command): void {
   program
     .addOption(
-      new Option("--registry <url>", "the registry")
+      new Option("--registry <url>", "the registry, such as https://registry.example.com or localhost:5000")
         .env("MOORAGE_REGISTRY")
         .default(`http://localhost:${String(defaultPort)}`),
     )
@@ -43,14 +50,17 @@ export function addConnectionOptions(program: Command): void {
       ),
     )
     .option("--plain-http", "send the password unencrypted to another machine")
-    .option("--json", "print the registry's JSON")
+    .option("--json", "print the registry's JSON, and what went wrong as a line of JSON on stderr")
     .addHelpText(
       "after",
       `
 The administrator's password, or the access token of --as, is in MOORAGE_PASSWORD, or in --password-file; it is never an
 argument.
-Without either, the login is used that moorage login, or another of docker's clients, keeps for the registry; without that,
-a registry on this machine gets the password that npm start made for it.`,
+Without either, the login is used that moorage login, or another of docker's clients, keeps for the registry (a token that
+docker login keeps tells who it is, and manages nothing). Where none is kept for it, the registry that npm start runs on this
+machine just now, and no other, gets the password that npm start made for it; --as admin takes that where another's is kept.
+Exits 1 where the registry refused or failed, 2 for wrong usage; with --json the last line on stderr is then
+{"error":{"code":…,"message":…}}.`,
     );
 }
 
@@ -60,13 +70,49 @@ export interface Connection {
   readonly json: boolean;
 }
 
-/** @throws UsageError */
+/** @throws UsageError, Refusal */
 export async function connect(command: Command): Promise<Connection> {
   const options = connectionOptions(command);
-  const registry = requireEncrypted(parseRegistry("--registry", options.registry), options);
-  const { login, mend } = await findLogin(registry, options);
-  if (login?.kind !== "password") throw noPassword(registry, options, login !== null);
-  return { api: new Api(registry, login, mend), json: options.json };
+  const registry = requireEncrypted(registryOf(undefined, options), options);
+  const { login, place, mend } = await findLogin(registry, options);
+  if (login === null) throw noPassword(registry, options);
+  const { json } = options;
+  if (login.kind === "password") return { api: apiByPassword(registry, login, mend), json };
+  return { api: await apiByToken(registry, { login, place }, mend, options), json };
+}
+
+function apiByPassword(registry: URL, { user, password }: PasswordLogin, mend: string): Api {
+  const denied = "this is the administrator's to do: --as admin";
+  return new Api(registry, basicOf(user, password), { unauthorized: mend, denied });
+}
+
+/**
+ * By what docker login keeps of this registry: it says whose login it is, and is good for what that asks for. The
+ * administrator's is the same person as the one of npm start's password, which can do all.
+ */
+async function apiByToken(
+  registry: URL,
+  { login, place }: { readonly login: TokenLogin; readonly place: string },
+  mend: string,
+  options: ConnectionOptions,
+): Promise<Api> {
+  const own = ownPassword(registry, options);
+  const ownApi = (): Api | null => (own === null ? null : apiByPassword(registry, own.login, own.mend));
+  let api: Api;
+  try {
+    const denied = `the login is the token that ${place} keeps, which tells who it is but manages nothing: npx moorage login ${registry.origin}${own === null ? "" : ", or --as admin"}`;
+    api = new Api(registry, `Bearer ${await bearerOf(registry, login)}`, { unauthorized: mend, denied });
+  } catch (error) {
+    const instead = error instanceof Refusal ? ownApi() : null;
+    if (!(error instanceof Refusal) || instead === null) throw error;
+    report(
+      onOneLine(`${error.message}; until then the password of npm start is used, in place of what ${place} keeps`),
+    );
+    return instead;
+  }
+  if (own === null) return api;
+  const { principal } = (await api.get(["whoami"], identitySchema)).value;
+  return principal === administratorName ? (ownApi() ?? api) : api;
 }
 
 /** The options that all commands have, as they were given to this one. */
@@ -76,31 +122,41 @@ export function connectionOptions(command: Command): ConnectionOptions {
 }
 
 /**
- * An address that is told in messages: it can't have a password in it.
+ * The registry of a command that may have it as its argument; else that of --registry, or MOORAGE_REGISTRY.
+ * @throws UsageError
+ */
+export function registryOf(argument: string | undefined, { registry }: ConnectionOptions): URL {
+  return argument === undefined
+    ? parseRegistry("--registry, or MOORAGE_REGISTRY,", registry)
+    : parseRegistry("<url>", argument);
+}
+
+/** As docker has it: a name, or an IP address, with or without a port. */
+const hostForm = /^(?:\[[\d.:a-f]+\]|[\p{L}\p{N}._-]+)(?::\d+)?(?:[/?#]|$)/iu;
+
+/**
+ * An address that is told in messages: it can't have a password in it. Where it is a name alone, it is one of https; of
+ * http on this machine.
  * @param source what gave it, for messages
  * @throws UsageError
  */
-export function parseRegistry(source: "--registry" | "<url>", text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || !["http:", "https:"].includes(url.protocol)) {
-    const named = source === "--registry" ? "--registry, or MOORAGE_REGISTRY," : source;
-    throw new UsageError(`${named} takes an address such as https://registry.example.com`);
-  }
-  if (url.username !== "" || url.password !== "") {
+function parseRegistry(source: string, text: string): URL {
+  const [scheme, rest] = /^([a-z]+):\/\/(.*)$/is.exec(text)?.slice(1) ?? [null, text];
+  const whole = `${scheme ?? "https"}://${rest ?? ""}`;
+  const url = URL.canParse(whole) ? new URL(whole) : null;
+  if (url !== null && (url.username !== "" || url.password !== "")) {
     throw new UsageError(`${source} takes no password: use --as, and MOORAGE_PASSWORD or --password-file`);
   }
+  if (url === null || !["http:", "https:"].includes(url.protocol) || !hostForm.test(rest ?? "")) {
+    throw new UsageError(
+      `${source} takes an address such as https://registry.example.com or localhost:${String(defaultPort)}; what it was given is none`,
+    );
+  }
+  if (scheme === null && isLoopback(url.hostname)) url.protocol = "http:";
   if (url.pathname !== "/" || url.search !== "" || url.hash !== "") {
     throw new UsageError(`${source} takes no path: ${url.origin} is all that it needs`);
   }
   return url;
-}
-
-/** The registry of a command that may have it as its argument, where it may be a name alone, as docker has it. */
-export function registryOf(argument: string | undefined, { registry }: ConnectionOptions): URL {
-  if (argument === undefined) return parseRegistry("--registry", registry);
-  if (argument.includes("://")) return parseRegistry("<url>", argument);
-  const url = parseRegistry("<url>", `https://${argument}`);
-  return isLoopback(url.hostname) ? parseRegistry("<url>", `http://${argument}`) : url;
 }
 
 /** @throws UsageError where a password would go over the network for all to read */
@@ -118,6 +174,8 @@ export function isPlain({ protocol, hostname }: URL): boolean {
 
 interface FoundLogin {
   readonly login: Login | null;
+  /** What keeps it, or gave it. */
+  readonly place: string;
   /** What to do where the registry does not take it. */
   readonly mend: string;
 }
@@ -127,29 +185,34 @@ interface FoundLogin {
  * @throws UsageError
  */
 export async function findLogin(registry: URL, options: ConnectionOptions): Promise<FoundLogin> {
-  const { as, passwordFile, state } = options;
+  const { as, passwordFile } = options;
   if (as === "" || as.includes(":")) throw new UsageError("--as, or MOORAGE_USER, takes a user's name");
   if (passwordFile !== undefined) {
     const password = await readPassword("password-file", passwordFile);
-    return { login: loginAs(as, password), mend: `look that --password-file has ${credentialOf(as)}` };
+    const place = "--password-file";
+    return { login: loginAs(as, password), place, mend: `look that ${place} has ${credentialOf(as)}` };
   }
   const given = process.env["MOORAGE_PASSWORD"] ?? "";
-  if (given !== "") return { login: loginAs(as, given), mend: `look that MOORAGE_PASSWORD is ${credentialOf(as)}` };
-  const stored = await storedLogin(registry, options);
-  if (stored instanceof Refusal || stored?.login.kind !== "password") {
-    const kept = isOwn(registry, options) ? keptPassword(parsePath("state", state)) : null;
-    if (kept !== null) {
-      const mend = `the password in ${kept.file} is not this registry's: set MOORAGE_PASSWORD, or name its folder by --state`;
-      return { login: loginAs(administratorName, kept.password), mend };
-    }
+  if (given !== "") {
+    const place = "MOORAGE_PASSWORD";
+    return { login: loginAs(as, given), place, mend: `look that ${place} is ${credentialOf(as)}` };
   }
-  // Docker's clients would fail on it too; who does without them need not.
-  if (stored instanceof Refusal) throw new UsageError(stored.message, { cause: stored });
-  const mend = `the login that ${stored?.place ?? "nobody"} keeps is not good there any more: npx moorage login ${registry.origin}`;
-  return { login: stored?.login ?? null, mend };
+  const stored = await storedLogin(registry, options);
+  if (stored !== null && !(stored instanceof Refusal)) {
+    const { login, place } = stored;
+    const mend = `the login that ${place} keeps is not good there any more: npx moorage login ${registry.origin}`;
+    return { login, place, mend };
+  }
+  const own = ownPassword(registry, options);
+  if (stored instanceof Refusal) {
+    // Docker's clients would fail on it too; who does without them need not.
+    if (own === null) throw new UsageError(stored.message, { cause: stored });
+    report(onOneLine(`${stored.message}; the password of npm start is used`));
+  }
+  return own ?? { login: null, place: "nobody", mend: "" };
 }
 
-function loginAs(user: string, password: string): Login {
+function loginAs(user: string, password: string): PasswordLogin {
   return { kind: "password", user, password };
 }
 
@@ -163,20 +226,46 @@ async function storedLogin(registry: URL, { as, asIsGiven }: ConnectionOptions):
   return stored.login.kind === "password" && stored.login.user === as ? stored : null;
 }
 
-/** Whether it may be the one that npm start runs here, and whose password is meant. */
-function isOwn(registry: URL, { as }: ConnectionOptions): boolean {
-  return isThisMachine(registry) && as === administratorName;
+/**
+ * The password that npm start made, for the registry that it runs, and while it does: whoever else listens on a port of
+ * this machine is not to hear it, and a relay would carry it away.
+ * @throws UsageError
+ */
+function ownPassword(registry: URL, { as, state }: ConnectionOptions) {
+  if (as !== administratorName || isProxied()) return null;
+  const folder = parsePath("state", state);
+  const address = servedAddress(folder);
+  if (address === null || !isServedAt(registry, address)) return null;
+  const kept = keptPassword(folder);
+  if (kept === null) return null;
+  // Of the two addresses that localhost may be, the one that npm start always has.
+  setDefaultResultOrder("ipv4first");
+  return {
+    login: loginAs(administratorName, kept.password),
+    place: kept.file,
+    mend: `the password in ${kept.file} is not this registry's: it was given another; set MOORAGE_PASSWORD to that`,
+  };
 }
 
-function noPassword(registry: URL, options: ConnectionOptions, hasToken: boolean): UsageError {
-  const { as, state } = options;
-  const local = isOwn(registry, options) ? `, or the state folder of npm start by --state: ${state} has none` : "";
-  const why = hasToken
-    ? `no password of ${registry.host} is kept, but a token of docker login`
-    : `there is no password of ${as}`;
-  return new UsageError(
-    `${why}: npx moorage login ${registry.origin}, or set MOORAGE_PASSWORD, or name a file by --password-file${local}`,
-  );
+function isServedAt({ protocol, hostname, port }: URL, address: ServedAddress): boolean {
+  if (protocol !== "http:" || !isLoopback(hostname)) return false;
+  return Number(port === "" ? 80 : port) === address.port && (hostname !== "[::1]" || address.host === "localhost");
+}
+
+function noPassword(registry: URL, options: ConnectionOptions): UsageError {
+  const { as } = options;
+  const ways = `npx moorage login ${registry.origin}, or set MOORAGE_PASSWORD, or name a file by --password-file`;
+  return new UsageError(`there is no password of ${as}: ${ways}${whyNotOwn(registry, options)}`);
+}
+
+/** Where that of npm start may have been meant. */
+function whyNotOwn(registry: URL, { as, state }: ConnectionOptions): string {
+  if (as !== administratorName || isProxied() || !isLoopback(registry.hostname)) return "";
+  const folder = parsePath("state", state);
+  const address = servedAddress(folder);
+  return address === null
+    ? `; the password of npm start is for the registry that it runs, and none runs on ${folder} (--state names another)`
+    : `; the password of npm start is for the registry that it runs, which is at http://localhost:${String(address.port)}`;
 }
 
 /** What the management API takes: a person's password is for /token alone. */
@@ -184,9 +273,8 @@ function credentialOf(user: string): string {
   return user === administratorName ? "the administrator's password" : `an access token of ${user}`;
 }
 
-/** Whether what is sent there stays on this machine: Node may have been told to send all through a proxy. */
-function isThisMachine({ hostname }: URL): boolean {
+/** Whether Node may have been told to send all through a proxy: then nothing that is sent stays on this machine. */
+function isProxied(): boolean {
   const { NODE_USE_ENV_PROXY: proxy = "0", NODE_OPTIONS: options = "" } = process.env;
-  const isProxied = proxy !== "0" || [options, ...process.execArgv].some((text) => text.includes("--use-env-proxy"));
-  return isLoopback(hostname) && !isProxied;
+  return proxy !== "0" || [options, ...process.execArgv].some((text) => text.includes("--use-env-proxy"));
 }

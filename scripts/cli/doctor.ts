@@ -76,12 +76,19 @@ async function examineRegistry(argument: string | undefined, given: unknown, com
     digestOfPut: null,
   };
   const width = Math.max(...allChecks.map(({ name }) => name.length));
-  const findings = await examine(allChecks, examined, (finding) => {
-    if (!options.json) console.log(lineOf(finding, width));
+  /** by the check that failed, what was skipped for it */
+  const folded = new Map<string, Finding[]>();
+  const findings = await examine(allChecks, examined, (finding, failedNeed) => {
+    if (failedNeed !== null) folded.set(failedNeed, [...(folded.get(failedNeed) ?? []), finding]);
+    else if (!options.json) console.log(lineOf(finding, width));
   });
   interrupt.forget();
   if (options.json) printJson({ registry: registry.origin, repository, checks: findings });
+  else for (const [need, skipped] of folded) console.log(foldedLine(need, skipped, width));
   summarize(findings);
+  if (readOnly && named === undefined && findings.some(isLoggedIn)) {
+    report("nothing was there to be read: --repository names what is");
+  }
   process.exitCode = interrupt.signal.aborted ? 130 : findings.some(({ outcome }) => outcome === "failed") ? 1 : 0;
 }
 
@@ -116,6 +123,19 @@ function lineOf({ check, outcome, expected, seen, mend }: Finding, width: number
     ...(mend === null ? [] : [`mend: ${mend}`]),
   ].join("; ");
   return onOneLine(`${outcome.padEnd(outcomeWidth)}  ${check.padEnd(width)}  ${told}`);
+}
+
+/** What was skipped for one failure, in one line: each alone would say the same. */
+function foldedLine(need: string, skipped: readonly Finding[], width: number): string {
+  const [only, ...others] = skipped;
+  if (only !== undefined && others.length === 0) return lineOf(only, width);
+  const count = `${String(skipped.length)} checks`;
+  return `${"skipped".padEnd(outcomeWidth)}  ${count.padEnd(width)}  they need ${need}, which failed; --json lists them`;
+}
+
+/** Also as nobody: what can be read is up to the registry then. */
+function isLoggedIn({ check, outcome }: Finding): boolean {
+  return check === "login" && (outcome === "ok" || outcome === "warning");
 }
 
 function summarize(findings: readonly Finding[]): void {

@@ -13,8 +13,16 @@ function escaped(letter: string): string {
 const steering = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 export function printJson(value: unknown): void {
-  const text = JSON.stringify(value, null, 2);
-  console.log(text.replaceAll(steering, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`));
+  console.log(harmless(JSON.stringify(value, null, 2)));
+}
+
+/** What went wrong, for a program that asked for JSON. */
+export function printJsonError(code: string, message: string): void {
+  console.error(harmless(JSON.stringify({ error: { code, message } })));
+}
+
+function harmless(json: string): string {
+  return json.replaceAll(steering, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** What a cell shows; null and an empty text are a dash. */

@@ -1,4 +1,8 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import { Command } from "commander";
+import { z } from "zod";
+import { projectRoot } from "../options.ts";
 import { addAuditCommand } from "./audit.ts";
 import { addConnectionOptions } from "./connection.ts";
 import { addDoctorCommand } from "./doctor.ts";
@@ -10,10 +14,19 @@ import { addUserCommands } from "./user.ts";
 import { addIntegrityCommands } from "./verify.ts";
 import { addWhoamiCommand } from "./whoami.ts";
 
+const manifestSchema = z.object({ version: z.string() });
+
+/** package.json is in the package too, beside the folder of what is run. */
+function versionOfPackage(): string {
+  const text = readFileSync(path.join(projectRoot, "package.json"), "utf8");
+  return manifestSchema.parse(JSON.parse(text)).version;
+}
+
 /** The command line. What it refuses is thrown as a CommanderError, and printed by nobody yet. */
 export function moorageProgram(): Command {
   const program = new Command("moorage")
     .description("Manages a registry: who may do what, and who did what.")
+    .version(versionOfPackage(), "-V, --version", "print the version")
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: () => {} })
     .exitOverride();

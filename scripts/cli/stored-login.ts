@@ -11,10 +11,20 @@ import {
   readDockerConfig,
 } from "./docker-config.ts";
 
-export type Login =
-  | { readonly kind: "password"; readonly user: string; /** or an access token */ readonly password: string }
-  /** A refresh token of the registry's token service. */
-  | { readonly kind: "identity-token"; readonly token: string };
+export interface PasswordLogin {
+  readonly kind: "password";
+  readonly user: string;
+  /** or an access token */
+  readonly password: string;
+}
+
+/** A refresh token of the registry's token service. */
+export interface TokenLogin {
+  readonly kind: "identity-token";
+  readonly token: string;
+}
+
+export type Login = PasswordLogin | TokenLogin;
 
 export interface StoredLogin {
   readonly login: Login;

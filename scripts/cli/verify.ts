@@ -68,22 +68,22 @@ async function verify(repository: string, _given: unknown, command: Command): Pr
 }
 
 async function verifyAll(api: Api, repository: string): Promise<Verdict> {
-  const bar = progressBar(repository);
+  const progress = progressOf(repository);
   const findings: Finding[] = [];
   let [objects, bytes] = [0, 0];
   try {
     let cursor: string | null = null;
     do {
       const slice: Verified = await verifySlice(api, repository, cursor);
-      if (slice.total !== null) bar?.start(slice.total.bytes, 0);
+      if (slice.total !== null) progress.start(slice.total.bytes);
       objects += slice.objects;
       bytes += slice.bytes;
       findings.push(...slice.findings);
-      bar?.update(bytes);
+      progress.update(bytes);
       cursor = slice.next;
     } while (cursor !== null);
   } finally {
-    bar?.stop();
+    progress.stop();
   }
   return { objects, bytes, findings };
 }
@@ -97,16 +97,53 @@ function mib(bytes: number): string {
   return (bytes / 1024 / 1024).toFixed(1);
 }
 
-/** Only where somebody looks on. */
-function progressBar(repository: string): SingleBar | null {
-  if (!process.stderr.isTTY) return null;
-  return new SingleBar({
+interface Progress {
+  start(totalBytes: number): void;
+  update(bytes: number): void;
+  stop(): void;
+}
+
+/** A bar for who looks on, and lines for a log. */
+function progressOf(repository: string): Progress {
+  return process.stderr.isTTY ? bar(repository) : lines(repository);
+}
+
+function bar(repository: string): Progress {
+  const shown = new SingleBar({
     stream: process.stderr,
     clearOnComplete: true,
     hideCursor: true,
     format: (_options, { progress, value, total }) =>
       `${repository}  ${(Math.min(progress, 1) * 100).toFixed(0)} %  ${mib(value)} of ${mib(total)} MiB`,
   });
+  return {
+    start: (totalBytes) => shown.start(totalBytes, 0),
+    update: (bytes) => shown.update(bytes),
+    stop: () => shown.stop(),
+  };
+}
+
+/** How much of all is worth a line; of much that is too long to wait for. */
+const lineFraction = 0.1;
+const lineAfterMs = 30_000;
+
+/** What is read at once has none: its verdict is there as soon. */
+function lines(repository: string): Progress {
+  let total = 0;
+  let told = { bytes: 0, atMs: performance.now() };
+  return {
+    start(totalBytes) {
+      total = totalBytes;
+    },
+    update(bytes) {
+      const nowMs = performance.now();
+      if (bytes >= total) return;
+      if (bytes - told.bytes < total * lineFraction && nowMs - told.atMs < lineAfterMs) return;
+      told = { bytes, atMs: nowMs };
+      report(`${repository}: ${mib(bytes)} of ${mib(total)} MiB are read`);
+    },
+    stop() {},
+  };
 }
 
 async function showIntegrity(_given: unknown, command: Command): Promise<void> {

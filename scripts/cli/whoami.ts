@@ -18,11 +18,13 @@ async function showIdentity(_given: unknown, command: Command): Promise<void> {
     return;
   }
   const [user = [], narrowed] = value.grants ?? [];
+  // What docker login keeps was sent: it knows no more.
+  const isBearer = value.scopes !== null;
   printFields({
     principal: value.principal,
     token: value.tokenId,
-    administrator: value.admin ? "yes: may do everything" : "no",
-    grants: user.join(" "),
+    administrator: value.admin ? "yes: may do everything" : isBearer ? "not by what docker login keeps" : "no",
+    grants: isBearer ? "not told to what docker login keeps; npx moorage login logs in by password" : user.join(" "),
     // An access token may what both lists allow.
     ...(narrowed === undefined ? {} : { "narrowed to": narrowed.join(" ") }),
   });

@@ -48,27 +48,32 @@ export interface Check {
 }
 
 /**
- * @param tell is called with each finding as it is there
+ * @param tell is called with each finding as it is there; `failedNeed` is the check by whose failure it was skipped
  * @throws what is a bug; what was pushed is deleted before
  */
 export async function examine(
   checks: readonly Check[],
   examined: Examined,
-  tell: (finding: Finding) => void,
+  tell: (finding: Finding, failedNeed: string | null) => void,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
-  const note = (finding: Finding): void => {
+  const note = (finding: Finding, failedNeed: string | null = null): void => {
     findings.push(finding);
-    tell(finding);
+    tell(finding, failedNeed);
   };
   const stands = new Map<string, boolean>();
+  const failedNeeds = new Map<string, string>();
   try {
     for (const check of checks) {
       const missing = check.needs.find((need) => stands.get(need) !== true);
       const finding =
         missing === undefined ? await findingOf(check, examined) : skipped(check.name, `it needs the check ${missing}`);
       stands.set(check.name, finding.outcome === "ok" || finding.outcome === "warning");
-      note(finding);
+      if (finding.outcome === "failed") failedNeeds.set(check.name, check.name);
+      const failedNeed = missing === undefined ? null : (failedNeeds.get(missing) ?? null);
+      // Who needs this one stands on the same failure.
+      if (failedNeed !== null) failedNeeds.set(check.name, failedNeed);
+      note(finding, failedNeed);
     }
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;

@@ -72,8 +72,16 @@ const bodyMaxBytes = 32 * 1024 * 1024;
  * @throws Unanswered
  * @throws Interrupted by the signal
  */
-export async function exchange(request: ExchangeRequest, options: ExchangeOptions): Promise<Answer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+export function exchange(request: ExchangeRequest, options: ExchangeOptions): Promise<Answer> {
+  return new Promise((resolve, reject) => send(request, options, resolve, reject));
+}
+
+function send(
+  request: ExchangeRequest,
+  options: ExchangeOptions,
+  resolve: (answer: Answer) => void,
+  reject: (reason: Unanswered | Interrupted) => void,
+): void {
   const { url, method, body } = request;
   const { timeoutMs, signal } = options;
   const sentAtMs = Date.now();
@@ -140,7 +148,6 @@ export async function exchange(request: ExchangeRequest, options: ExchangeOption
   });
   if (body === undefined) outgoing.end();
   else void sendAll(outgoing, body instanceof Uint8Array ? piecesOf(body) : body.chunks(), () => isAnswered, timer);
-  return promise;
 }
 
 async function sendAll(

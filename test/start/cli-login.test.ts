@@ -2,7 +2,7 @@ import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { lstat, mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { promisify } from "node:util";
+import { parseEnv, promisify } from "node:util";
 import { describe, expect } from "vitest";
 import { z } from "zod";
 import { identitySchema } from "../../src/api/identity.ts";
@@ -333,34 +333,84 @@ describe("a login that is kept", () => {
       new RegExp(`\\(UNAUTHORIZED\\); the login that ${docker.file} keeps is not good there any more`),
     );
     await docker.write({ auths: { [registry.host]: { identitytoken: "a.b.c" } } });
-    expectLine(
-      await docker.run(["whoami"]),
-      2,
-      /no password of .* is kept, but a token of docker login: npx moorage login/,
-    );
+    expectLine(await docker.run(["whoami"]), 1, /is not good at .* any more \(401 .*\); npx moorage login/);
+  });
+
+  loginTest("may be a token of docker login, which says whose it is", async ({ docker, registry, run, folder }) => {
+    const user = freshName();
+    await writeFile(path.join(folder, "new"), "a long passphrase");
+    await run(["user", "create", user, "--new-password-file", path.join(folder, "new")]);
+    const token = await refreshTokenOf(registry.url, basic(user, "a long passphrase"));
+    await docker.write({ auths: { [registry.host]: { identitytoken: token } } });
+    expect(readJson(await docker.run(["whoami", "--json"]), identitySchema)).toMatchObject({
+      principal: `user:${user}`,
+      scopes: [],
+    });
+    expect((await docker.run(["whoami"])).stdout).toMatch(/^administrator +not by what docker login keeps$/m);
+    const refused = await docker.run(["user", "list"]);
+    expectLine(refused, 1, /\(DENIED\); the login is the token that .*config\.json keeps, .* npx moorage login http:/);
+    expect(refused.stderr).not.toContain(token);
+  });
+
+  loginTest("goes as a token to the registry's own service alone", async ({ docker, serve }) => {
+    const received: string[] = [];
+    const url = await serve((request, response) => {
+      received.push(`${request.method ?? ""} ${request.url ?? ""}`);
+      response.writeHead(401, { "WWW-Authenticate": 'Bearer realm="http://registry.test/token",service="x"' }).end();
+    });
+    await docker.write({ auths: { [new URL(url).host]: { identitytoken: "a.b.c" } } });
+    expectLine(await docker.run(["whoami", "--registry", url]), 1, /names no service that takes a token/);
+    expect(received).toEqual(["GET /v2/"]);
   });
 
   startTest(
-    "comes before the password of npm start, which stands in where there is none",
+    "comes before the password of npm start, which stands in where there is none, and says so",
     async ({ start, folder, stateDir }) => {
       const registry = await start({ vars: { ADMIN_PASSWORD: undefined } });
-      const whoami = ["whoami", "--json", "--state", stateDir, "--registry", registry.url];
+      const own = ["--state", stateDir, "--registry", registry.url];
+      const whoami = ["whoami", "--json", ...own];
       const env = { DOCKER_CONFIG: folder };
       const auths = async (content: object): Promise<void> =>
         writeFile(path.join(folder, "config.json"), JSON.stringify(content));
-      for (const content of [
-        { auths: { [registry.host]: { identitytoken: "a.b.c" } } },
-        { auths: { "registry.test": { auth: encoded } } },
-        { credsStore: "nobody" },
-      ]) {
+      for (const [content, message] of [
+        [{ auths: { [registry.host]: { identitytoken: "a.b.c" } } }, /any more .* the password of npm start is used/],
+        [{ auths: { "registry.test": { auth: encoded } } }, /^$/],
+        [{ credsStore: "nobody" }, /can't be run: .*; the password of npm start is used$/m],
+      ] as const) {
         await auths(content);
-        expect(readJson(await moorage(whoami, { env }), identitySchema)).toMatchObject({ admin: true });
+        const ran = await moorage(whoami, { env });
+        expect(readJson(ran, identitySchema)).toMatchObject({ admin: true });
+        expect(ran.stderr).toMatch(message);
       }
       await auths({ auths: { [registry.host]: { auth: encoded } } });
-      expectLine(await moorage(whoami, { env }), 1, /the login that .*config\.json keeps is not good/);
+      expectLine(await moorage(["whoami", ...own], { env }), 1, /the login that .*config\.json keeps is not good/);
+
+      await auths({});
+      await writeFile(path.join(folder, "new"), "a long passphrase");
+      const create = ["user", "create", "ann", "--new-password-file", path.join(folder, "new"), ...own];
+      expect(await moorage(create, { env })).toMatchObject({ code: 0 });
+      const token = await refreshTokenOf(registry.url, basic("ann", "a long passphrase"));
+      await auths({ auths: { [registry.host]: { identitytoken: token } } });
+      expect(readJson(await moorage(whoami, { env }), identitySchema).principal).toBe("user:ann");
+      const list = ["user", "list", "--json", ...own];
+      expectLine(await moorage(["user", "list", ...own], { env }), 1, /\(DENIED\); .*, or --as admin$/m);
+      expect(await moorage([...list, "--as", "admin"], { env })).toMatchObject({ code: 0, stderr: "" });
+
+      // docker login as administrator, which npm start tells to run: the same person may all.
+      const kept = parseEnv(await readFile(path.join(stateDir, "secrets.env"), "utf8"))["ADMIN_PASSWORD"] ?? "";
+      const admins = await refreshTokenOf(registry.url, basic("admin", kept));
+      await auths({ auths: { [registry.host]: { identitytoken: admins } } });
+      expect(await moorage(list, { env })).toMatchObject({ code: 0, stderr: "" });
     },
   );
 });
+
+/** What docker login keeps in place of a password. */
+async function refreshTokenOf(url: string, authorization: string): Promise<string> {
+  const target = `${url}/token?service=x&offline_token=true`;
+  const answer: unknown = await (await fetch(target, { headers: { Authorization: authorization } })).json();
+  return z.object({ refresh_token: z.string() }).parse(answer).refresh_token;
+}
 
 describe("moorage logout", () => {
   loginTest("forgets each spelling, and nothing else", async ({ docker, registry }) => {

@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect } from "vitest";
+import { z } from "zod";
 import { accessTokensSchema, createdTokenSchema } from "../../src/access-tokens/token.ts";
 import { identitySchema } from "../../src/api/identity.ts";
 import { auditRecordsSchema } from "../../src/audit/record.ts";
@@ -9,9 +10,9 @@ import { userSchema, usersSchema } from "../../src/users/user.ts";
 import { adminPassword, asAdmin, basic } from "../support/credentials.ts";
 import { expectStatus, RegistryClient, utf8 } from "../support/client.ts";
 import { freePort } from "../support/free-port.ts";
-import { projectRoot, startRegistry } from "../support/registry.ts";
+import { commandLine, projectRoot } from "../support/registry.ts";
 import { cliTest, expectLine, freshName, moorage, readJson, type Run } from "./cli-test.ts";
-import { startTest } from "./start-test.ts";
+import { expectRefusal, runNode, startTest } from "./start-test.ts";
 
 /** What the API itself answers. */
 async function told(url: string, target: string, authorization = asAdmin): Promise<unknown> {
@@ -317,14 +318,14 @@ describe("the credentials of moorage", () => {
       expect(ran.stderr).not.toContain("s3cret-of-mine");
     }
     const within = await run(["whoami", "--registry", `http://admin:s3cret-of-mine@${registry.host}`]);
-    expectLine(within, 2, /--registry takes no password: use --as/);
+    expectLine(within, 2, /--registry, or MOORAGE_REGISTRY, takes no password: use --as/);
     expect(within.stderr).not.toContain("s3cret-of-mine");
   });
 
   startTest("are those of npm start where none are given, for this machine alone", async ({ start, stateDir }) => {
     const registry = await start({ vars: { ADMIN_PASSWORD: undefined } });
-    const whoami = ["whoami", "--json", "--state", stateDir];
-    const ran = await moorage([...whoami, "--registry", registry.url]);
+    const whoami = ["whoami", "--state", stateDir];
+    const ran = await moorage([...whoami, "--json", "--registry", registry.url]);
     expect(readJson(ran, identitySchema)).toMatchObject({ admin: true });
     expectLine(
       await moorage([...whoami, "--as", "somebody", "--registry", registry.url]),
@@ -337,14 +338,59 @@ describe("the credentials of moorage", () => {
       2,
       /there is no password of admin/,
     );
+    expectLine(
+      await moorage([...whoami, "--registry", `http://[::1]:${String(registry.port)}`]),
+      2,
+      /there is no password of admin/,
+    );
     await registry.stop();
-    const other = await startRegistry();
-    try {
-      const refused = await moorage([...whoami, "--registry", other.url]);
-      expectLine(refused, 1, /\(UNAUTHORIZED\); the password in .*secrets\.env is not this registry's/);
-    } finally {
-      await other.stop();
+    expectLine(await moorage([...whoami, "--registry", registry.url]), 2, /none runs on .* \(--state names another\)/);
+    const changed = await start();
+    const refused = await moorage([...whoami, "--registry", changed.url]);
+    expectLine(refused, 1, /\(UNAUTHORIZED\); the password in .*secrets\.env is not this registry's/);
+  });
+
+  cliTest("of npm start are for nobody else on this machine", async ({ registry, serve }) => {
+    const received: (string | undefined)[] = [];
+    const url = await serve((request, response) => {
+      received.push(request.headers.authorization);
+      response.writeHead(401, { "WWW-Authenticate": "Basic" }).end();
+    });
+    const { host } = new URL(url);
+    for (const args of [
+      ["whoami", "--registry", url],
+      ["whoami", "--registry", host],
+      ["user", "list", "--registry", host],
+    ]) {
+      const ran = await moorage([...args, "--state", registry.stateDir]);
+      expectLine(
+        ran,
+        2,
+        new RegExp(`for the registry that it runs, which is at http://localhost:${String(registry.port)}$`, "m"),
+      );
     }
+    const doctor = await moorage(["doctor", url, "--state", registry.stateDir]);
+    expect(doctor.stdout).toMatch(/^ok +login +nobody is logged in/m);
+    expect(received.length).toBeGreaterThan(0);
+    expect(new Set(received)).toEqual(new Set([undefined]));
+  });
+
+  startTest("of npm start end with it, also where what it started lives on", async ({ start, stateDir }) => {
+    const registry = await start({ vars: { ADMIN_PASSWORD: undefined } });
+    process.kill(registry.pid, "SIGKILL");
+    await registry.stop();
+    expect((await fetch(`${registry.url}/v2/`)).status).toBe(401);
+    const ran = await moorage(["whoami", "--state", stateDir, "--registry", registry.url]);
+    expectLine(ran, 2, /there is no password of admin/);
+  });
+
+  startTest("are those of npm run dev too, on the port that it was given", async ({ start, stateDir, folder }) => {
+    const port = await freePort();
+    const registry = await start({ command: "dev", port, vars: { ADMIN_PASSWORD: undefined } });
+    const ran = await moorage(["whoami", "--json", "--state", stateDir, "--registry", registry.host]);
+    expect(readJson(ran, identitySchema)).toMatchObject({ admin: true });
+    const second = await runNode(commandLine({ command: "dev", port }, path.join(folder, "other")));
+    expectRefusal(second, new RegExp(`^moorage: port ${String(port)} is in use: choose another by --port\n$`));
   });
 
   cliTest("do not go unencrypted to another machine", async ({ run }) => {
@@ -389,8 +435,15 @@ describe("moorage", () => {
     [["token", "revoke", "x", "y"], "argument 'id'"],
     [["audit", "--action", "nothing"], "Allowed choices are"],
     [["audit", "--since", "yesterday"], "a date or a time such as"],
-    [["whoami", "--registry", "localhost:8787"], "takes an address such as https://"],
+    [["whoami", "--registry", ""], "--registry, or MOORAGE_REGISTRY, takes an address such as https://"],
     [["whoami", "--registry", "https://registry.test/v2"], "takes no path"],
+    [["whoami", "--registry", "registry.test/v2"], "takes no path: https://registry.test is all"],
+    ...["ht!tp:/x", "http:/x", "https://ht!tp", "ftp://registry.test", "registry.test:no", "a b"].flatMap((text) => [
+      [["whoami", "--registry", text], "what it was given is none"] as const,
+      [["login", text, "-u", "a", "--password-stdin"], "<url> takes an address such as https://"] as const,
+      [["logout", text], "<url> takes an address such as https://"] as const,
+    ]),
+    [["logout", "a:s3cret@registry.test"], "<url> takes no password"],
   ] as const)("%j is wrong usage", async ([args, message], { run }) => {
     const ran = await run(args);
     expectLine(ran, 2, /^/);
@@ -405,6 +458,66 @@ describe("moorage", () => {
       expect(stderr).toMatch(/^Usage: moorage[^]*^Commands:$/m);
     },
   );
+
+  cliTest("takes the name of a registry alone, wherever it is given", async ({ run, registry }) => {
+    const named = ["whoami", "--json", "--registry", registry.host];
+    expect(readJson(await run(named), identitySchema).principal).toBe("admin");
+    const env = { MOORAGE_REGISTRY: registry.host };
+    expect(readJson(await run(["whoami", "--json"], { env }), identitySchema).principal).toBe("admin");
+    // Of https, where it is not of this machine.
+    const other = await run(["whoami"], { env: { MOORAGE_REGISTRY: "registry.invalid" } });
+    expectLine(other, 1, /https:\/\/registry\.invalid can't be reached/);
+  });
+
+  cliTest("tells its version", async () => {
+    const text = await readFile(path.join(projectRoot, "package.json"), "utf8");
+    const { version } = z.object({ version: z.string() }).parse(JSON.parse(text));
+    expect(await moorage(["--version"])).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+  });
+
+  cliTest("with --json says in JSON what went wrong, with the same exit codes", async ({ run, registry }) => {
+    const dead = `http://127.0.0.1:${String(await freePort())}`;
+    const wrong = { MOORAGE_PASSWORD: "a wrong guess" };
+    for (const [args, env, code, error] of [
+      [["user", "show", "nobody"], {}, 1, { code: "NOT_FOUND", message: /there is no such user/ }],
+      [["whoami"], wrong, 1, { code: "UNAUTHORIZED", message: /look that MOORAGE_PASSWORD/ }],
+      [["whoami", "--registry", dead], {}, 1, { code: "FAILED", message: /nobody listens there/ }],
+      [["nonsense"], {}, 2, { code: "USAGE", message: /^unknown command 'nonsense'/ }],
+      [["whoami", "--registry", "a b"], {}, 2, { code: "USAGE", message: /takes an address/ }],
+    ] as const) {
+      const ran = await run([...args, "--json"], { env: { MOORAGE_REGISTRY: registry.url, ...env } });
+      expect(ran).toMatchObject({ code, stdout: "" });
+      expect(ran.stderr).toMatch(/^\{[^\n]+\}\n$/);
+      const { error: seen } = z
+        .strictObject({ error: z.strictObject({ code: z.string(), message: z.string() }) })
+        .parse(JSON.parse(ran.stderr));
+      expect(seen.code).toBe(error.code);
+      expect(seen.message).toMatch(error.message);
+    }
+    const bare = await run(["user", "--json"]);
+    expect(bare).toMatchObject({ code: 2, stdout: "" });
+    expect(bare.stderr).toMatch(/^\{"error":\{"code":"USAGE","message":"a command is missing[^\n]+\}\n$/m);
+  });
+
+  cliTest("verify says now and then how far it is, where there is no terminal", async ({ run, serve }) => {
+    const slices = 40;
+    let asked = 0;
+    const url = await serve((_request, response) => {
+      asked += 1;
+      const total = asked === 1 ? { objects: slices, bytes: slices * 1024 * 1024 } : null;
+      const next = asked === slices ? null : String(asked);
+      const slice = { total, objects: 1, bytes: 1024 * 1024, findings: [], next };
+      response.setHeader("Content-Type", "application/json").end(JSON.stringify(slice));
+    });
+    const { code, stderr } = await run(["verify", "team/app", "--registry", url]);
+    expect(code).toBe(0);
+    const lines = stderr.trimEnd().split("\n");
+    expect(lines.slice(0, 2)).toEqual([
+      "moorage: team/app: 4.0 of 40.0 MiB are read",
+      "moorage: team/app: 8.0 of 40.0 MiB are read",
+    ]);
+    expect(lines.at(-1)).toMatch(/^moorage: 40 blobs and manifests of team\/app were read/);
+  });
 
   cliTest("says in one line that nobody listens", async ({ run }) => {
     const url = `http://127.0.0.1:${String(await freePort())}`;

@@ -94,6 +94,7 @@ describe("moorage doctor of a registry that is well", () => {
     expect(lines.map((line) => line.split(/ +/)[1])).toEqual(everyCheck.slice(0, -1));
     for (const line of lines) expect(line).toMatch(/^(?:ok     |skipped)  [a-z-]+ +\S/);
     expect(ran.stdout).toMatch(/^skipped {2}push +--read-only: nothing is pushed$/m);
+    expect(ran.stderr).toMatch(/\nmoorage: nothing was there to be read: --repository names what is\n$/);
   });
 
   doctorTest(
@@ -834,6 +835,18 @@ describe("moorage doctor of what is no registry", () => {
   doctorTest("one that speaks HTTP where TLS was meant", async ({ doctor, registry }) => {
     const { report } = await doctor(registry.url.replace("http:", "https:"));
     expect(only(report, "reach").mend).toBe("if it speaks HTTP alone, name it by http://");
+  });
+
+  doctorTest("is told in one line, with what needs it in another", async ({ doctor }) => {
+    const url = `http://127.0.0.1:${String(await freePort())}`;
+    const { report } = await doctor(url);
+    expect(named(report, "skipped")).toEqual(everyCheck.slice(1, -1));
+    const ran = await moorage(["doctor", url]);
+    expect(ran).toMatchObject({ code: 1, stderr: "moorage: ok: 0, warning: 0, failed: 1, skipped: 35\n" });
+    const lines = ran.stdout.trimEnd().split("\n");
+    expect(lines).toHaveLength(2);
+    expect(lines[0]).toMatch(/^failed +reach +expected an answer; seen: nobody listens/);
+    expect(lines[1]).toMatch(/^skipped {2}35 checks +they need reach, which failed; --json lists them$/);
   });
 
   doctorTest.for([

@@ -66,7 +66,7 @@ describe("npm start", () => {
   startTest("says in one line that the port is taken", async ({ start, folder }) => {
     const first = await start();
     const ended = await runNode(commandLine({ port: first.port }, `${folder}/other`));
-    expectRefusal(ended, /^moorage: Address already in use .*\n$/);
+    expectRefusal(ended, /^moorage: Address already in use .*\n$/, 1);
   });
 
   startTest.for([

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import { describe, expect } from "vitest";
@@ -25,6 +26,7 @@ const env = {
   PATH,
 };
 
+const manifestSchema = z.object({ version: z.string() });
 const packedSchema = z.tuple([z.object({ filename: z.string(), files: z.array(z.object({ path: z.string() })) })]);
 
 const test = relayTest
@@ -57,6 +59,27 @@ describe("the package", () => {
       "package.json",
       "scripts/launch.js",
     ]);
+  });
+
+  test("brings no other package", async ({ installed }) => {
+    const packages = (await readdir(path.join(installed, "node_modules"))).filter((name) => !name.startsWith("."));
+    expect(packages).toEqual(["moorage"]);
+    const inside = await readdir(path.join(installed, "node_modules/moorage"));
+    expect(inside).not.toContain("node_modules");
+  });
+
+  test("runs without the project beside it", async ({ installed, registry }) => {
+    const { version } = manifestSchema.parse(
+      JSON.parse(await readFile(path.join(projectRoot, "package.json"), "utf8")),
+    );
+    expect(await npx(installed, ["--version"])).toMatchObject({ code: 0, stdout: `${version}\n` });
+    const help = await npx(installed, ["verify", "--help"]);
+    expect(help).toMatchObject({ code: 0 });
+    expect(help.stdout).toMatch(/^Usage: moorage verify /);
+    const own = { env: { MOORAGE_REGISTRY: registry.host, MOORAGE_PASSWORD: adminPassword } };
+    const doctor = await npx(installed, ["doctor"], own);
+    expect(doctor).toMatchObject({ code: 0 });
+    expect(doctor.stdout).toMatch(/^ok +login +as admin$/m);
   });
 
   test("has its commands", async ({ installed, registry }) => {

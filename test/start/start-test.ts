@@ -98,8 +98,8 @@ export async function writeConfig(folder: string, edit: (text: string) => string
   return file;
 }
 
-/** That a command said why it would not, and ended with 1. */
-export function expectRefusal(ended: Ended, message: RegExp): void {
+/** That a command said why it would not, and ended as wrong usage does, or as is told. */
+export function expectRefusal(ended: Ended, message: RegExp, code: 1 | 2 = 2): void {
   expect(ended.output).toMatch(message);
-  expect(ended.code).toBe(1);
+  expect(ended.code).toBe(code);
 }
