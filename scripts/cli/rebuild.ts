@@ -19,8 +19,15 @@ export function addIndexCommands(program: Command): void {
   const exports = program
     .command("export")
     .description("manage the copies of the index that are kept in R2: one a day is made by itself");
-  exports.command("create").description("make a copy now").action(createExport);
-  exports.command("list").description("list the copies that are whole, the newest first").action(listExports);
+  exports
+    .command("create")
+    .description("make a copy now")
+    .option("--force", "begin anew where R2 has copies of an index of before this database: they go in their turn")
+    .action(createExport);
+  exports
+    .command("list")
+    .description("list the copies that are whole, the newest first, and how many rows each has")
+    .action(listExports);
 
   program
     .command("rebuild")
@@ -29,10 +36,13 @@ export function addIndexCommands(program: Command): void {
     )
     .option(
       "--export <name>",
-      "which copy; without it, the newest",
+      "which copy; without it, the newest that has rows, and is older than the database where there are such",
       checked(rebuildRequestSchema.shape.export.unwrap()),
     )
-    .option("--force", "put it beside what the database has, which stays as it is")
+    .option(
+      "--force",
+      "put it beside what the database has, which stays as it is; users, access tokens and trust rules that it no longer has stay away",
+    )
     .option("--without-users", "leave users, access tokens and trust rules out: for another TOKEN_KEY")
     .action(rebuild);
 }
@@ -40,9 +50,12 @@ export function addIndexCommands(program: Command): void {
 /** While the cron trigger is at work at it, there is nothing to do but to ask again. */
 const pauseMs = 1000;
 
-async function createExport(_given: unknown, command: Command): Promise<void> {
+const createOptionsSchema = z.object({ force: z.literal(true).optional() });
+
+async function createExport(given: unknown, command: Command): Promise<void> {
+  const { force } = createOptionsSchema.parse(given);
   const { api, json } = await connect(command);
-  let made = await api.create(["index", "exports"], {}, copySchema);
+  let made = await api.create(["index", "exports"], { force }, copySchema);
   while (!made.value.ended) made = await nextStep(api, made.value);
   if (json) {
     printJson(made.body);
@@ -61,13 +74,20 @@ async function nextStep(api: Api, { name, parts }: Copy): Promise<Answer<Copy>> 
 async function listExports(_given: unknown, command: Command): Promise<void> {
   const { api, json } = await connect(command);
   const { value, body } = await api.get(["index", "exports"], copiesSchema);
-  if (json) printJson(body);
-  else printTable(value.exports, { NAME: (name) => name, BEGAN: (name) => timeCell(timeOf(name)) });
-}
-
-/** A copy is named by the time of its beginning, in base 36. */
-function timeOf(name: string): string {
-  return new Date(Number.parseInt(name, 36)).toISOString();
+  if (json) {
+    printJson(body);
+    return;
+  }
+  printTable(value.exports, {
+    NAME: ({ name }) => name,
+    BEGAN: ({ beganAt }) => timeCell(beganAt),
+    ROWS: ({ rows }) => (rows === null ? null : String(rows)),
+  });
+  if (value.halted) {
+    report(
+      "some are older than this database, and none is made by itself: moorage rebuild puts one back, moorage export create --force begins anew",
+    );
+  }
 }
 
 const optionsSchema = z.object({
@@ -90,7 +110,7 @@ async function rebuild(given: unknown, command: Command): Promise<void> {
   else printRebuilt(done.value);
 }
 
-function printRebuilt({ export: name, exportedAt, rows, missing, unnamed }: Rebuilt): void {
+function printRebuilt({ export: name, exportedAt, rows, usersLeft, missing, unnamed }: Rebuilt): void {
   printFields({
     export: name,
     began: timeCell(exportedAt),
@@ -98,5 +118,11 @@ function printRebuilt({ export: name, exportedAt, rows, missing, unnamed }: Rebu
     "missing in R2": missing === 0 ? "nothing" : `${String(missing)}: moorage integrity list shows what was named`,
     "unknown in R2": `${String(unnamed.objects)} objects, ${String(unnamed.bytes)} bytes`,
   });
-  report(`what was pushed after ${timeCell(exportedAt) ?? ""} is not in it, and has to be pushed again`);
+  const began = timeCell(exportedAt) ?? "";
+  report(`what was pushed after ${began} is not in it, and has to be pushed again; what was deleted since is back`);
+  report(
+    usersLeft
+      ? "users, access tokens and trust rules were left as they are in this database"
+      : `users, access tokens and trust rules are those of ${began}: who was deleted, disabled or given less since, and each access token that was revoked since, is good again. Look through moorage user list, moorage token list and moorage trust list`,
+  );
 }

@@ -91,16 +91,25 @@ export async function deploy(resources: Resources, options: DeployOptions, surro
     return unchanged(names.length === 0 ? "all set" : `${names.join(", ")} to be set with the Worker`, missing);
   });
 
+  const oldBuckets: string[] = [];
   for (const bucket of resources.buckets) {
-    await progress.step(titles.bucket(bucket), () => bucketMade(wrangler, bucket, account, options.location));
+    const made = await progress.step(titles.bucket(bucket), () =>
+      bucketMade(wrangler, bucket, account, options.location),
+    );
+    if (!made.isNew) oldBuckets.push(bucket.name);
   }
   const databaseIds = new Map<string, string>();
+  const newDatabases: string[] = [];
   for (const database of resources.databases) {
-    const { uuid } = await progress.step(titles.database(database), () =>
+    const { uuid, isNew } = await progress.step(titles.database(database), () =>
       databaseMade(wrangler, database, account.databases, options.location),
     );
     databaseIds.set(database.binding, uuid);
+    if (isNew) newDatabases.push(database.name);
   }
+  const isIndexNew = oldBuckets.length > 0 && newDatabases.length > 0;
+  // Once where it is seen, for a later step may fail, and once at the end, where it is read.
+  if (isIndexNew) sayIndexNew(say, newDatabases, oldBuckets, options.registry);
   for (const queue of resources.queues) {
     await progress.step(titles.queue(queue), () => queueMade(wrangler, queue, account.queues));
   }
@@ -126,6 +135,7 @@ export async function deploy(resources: Resources, options: DeployOptions, surro
   const registry = options.registry ?? addressIn(deployed);
   if (registry === null) {
     say("  smoke test: skipped, for wrangler.toml has no route that is a whole host; --registry URL names the address");
+    if (isIndexNew) sayIndexNew(say, newDatabases, oldBuckets, undefined);
     return;
   }
   await progress.step(titles.smokeTest, async () => {
@@ -138,6 +148,27 @@ export async function deploy(resources: Resources, options: DeployOptions, surro
     return unchanged("pushed, pulled, found as a referrer, and deleted", null);
   });
   say(`\nThe registry is on ${registry.origin}. Log in:\n  docker login -u admin ${registry.host}`);
+  if (isIndexNew) sayIndexNew(say, newDatabases, oldBuckets, registry);
+}
+
+/** A bucket that was in use, and an index that knows nothing of it: the database was lost, most likely. */
+function sayIndexNew(
+  say: Say,
+  databases: readonly string[],
+  buckets: readonly string[],
+  registry: URL | undefined,
+): void {
+  const address = registry === undefined ? "https://<registry>" : registry.origin;
+  say(
+    [
+      "",
+      `  Warning: the database ${databases.join(", ")} is new and empty, but the bucket ${buckets.join(", ")} was there before it.`,
+      "  If the index of a registry was lost, put its last copy back before anybody pushes:",
+      `    npx moorage rebuild --registry ${address}`,
+      "  If the bucket is to begin anew, and has such copies: npx moorage export create --force",
+      "",
+    ].join("\n"),
+  );
 }
 
 function unchanged<T>(said: string, value: T): Outcome<T> {
@@ -157,22 +188,27 @@ async function lookedAt(wrangler: Wrangler, resources: Resources): Promise<Outco
   return unchanged(account.worker === null ? `has no Worker ${resources.worker}` : "has the Worker", account);
 }
 
+interface Made {
+  /** Whether this run has created it. */
+  readonly isNew: boolean;
+}
+
 async function bucketMade(
   wrangler: Wrangler,
   { name, jurisdiction }: Bucket,
   { buckets }: AccountState,
   location: string | undefined,
-): Promise<Outcome<null>> {
-  if (buckets.includes(name)) return unchanged("there", null);
+): Promise<Outcome<Made>> {
+  if (buckets.includes(name)) return unchanged("there", { isNew: false });
   // wrangler takes one of the two.
   const where = jurisdiction === undefined ? locationOption(location) : jurisdictionOption(jurisdiction);
   try {
     await wrangler.run(["r2", "bucket", "create", name], where);
-    return changed(`created${told(jurisdiction ?? location)}`, null);
+    return changed(`created${told(jurisdiction ?? location)}`, { isNew: true });
   } catch (error) {
     // The list ends somewhere, in an account with many. 10004: The bucket you tried to create already exists.
     if (error instanceof WranglerFailure && /\b10004\b|already exists/.test(error.reason)) {
-      return unchanged("there", null);
+      return unchanged("there", { isNew: false });
     }
     throw error;
   }
@@ -183,9 +219,9 @@ async function databaseMade(
   { name, id }: Database,
   databases: readonly AccountDatabase[],
   location: string | undefined,
-): Promise<Outcome<AccountDatabase>> {
+): Promise<Outcome<AccountDatabase & Made>> {
   const there = databases.find((database) => (id === undefined ? database.name === name : database.uuid === id));
-  if (there !== undefined) return unchanged("there", there);
+  if (there !== undefined) return unchanged("there", { ...there, isNew: false });
   if (id !== undefined) {
     throw new UsageError(
       `the account has no database with the database_id ${id} of wrangler.toml; without that line it is found, or made, by its name`,
@@ -194,7 +230,7 @@ async function databaseMade(
   await wrangler.run(["d1", "create", name], locationOption(location));
   const made = (await readDatabases(wrangler)).find((database) => database.name === name);
   if (made === undefined) throw new Error(`wrangler d1 list does not show ${name}, which was just created`);
-  return changed(`created${told(location)}`, made);
+  return changed(`created${told(location)}`, { ...made, isNew: true });
 }
 
 async function queueMade(wrangler: Wrangler, name: string, queues: readonly string[]): Promise<Outcome<null>> {

@@ -23,6 +23,7 @@ export const auditActions = [
   "content.release",
   "content.discard",
   "index.rebuild",
+  "index.abandon",
 ] as const;
 
 export type AuditAction = (typeof auditActions)[number];

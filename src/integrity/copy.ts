@@ -16,12 +16,28 @@ export type Copy = z.infer<typeof copySchema>;
 export const copyRequestSchema = z
   .strictObject({
     name: z.string().max(40).optional().meta({ description: "of the one to go on with: no other is begun" }),
+    force: z
+      .boolean()
+      .default(false)
+      .meta({ description: "begins anew where R2 has copies that are older than the database: they may go then" }),
   })
   .meta({ id: "ExportRequest" });
 
 export const copiesSchema = z.object({
-  exports: z.array(z.string()).meta({ description: "their names, the newest first" }),
+  exports: z
+    .array(
+      z.object({
+        name: z.string(),
+        beganAt: z.iso.datetime(),
+        rows: z.int().nullable().meta({ description: "null: its list does not tell" }),
+      }),
+    )
+    .meta({ description: "the newest first" }),
   underWay: copySchema.nullable(),
+  halted: z.boolean().meta({
+    description:
+      "whether none is made by itself: some are older than the database, and neither has a rebuild ended nor has one been forced",
+  }),
 });
 
 interface CopyState {
@@ -38,8 +54,13 @@ export function toldCopy({ name, beganMs, endedMs, parts, rows }: CopyState): Co
 
 export const rebuildRequestSchema = z
   .strictObject({
-    export: z.string().max(40).optional().meta({ description: "left out: the newest that is whole" }),
-    force: z.boolean().default(false).meta({ description: "into an index that has content: what is there stays" }),
+    export: z.string().max(40).optional().meta({
+      description: "left out: the newest that has rows, of those that are older than the database where there are such",
+    }),
+    force: z.boolean().default(false).meta({
+      description:
+        "into an index that has content: what is there stays, and so do its users, access tokens and trust rules, with none beside them",
+    }),
     withoutUsers: z
       .boolean()
       .default(false)
@@ -57,6 +78,9 @@ export const rebuiltSchema = z
     parts: z.int().meta({ description: "of the export that are put back" }),
     partsInAll: z.int(),
     rows: z.int(),
+    usersLeft: z
+      .boolean()
+      .meta({ description: "whether users, access tokens and trust rules were left as they are in the database" }),
     missing: z.int().meta({ description: "blobs and manifests that R2 has not: they are quarantined" }),
     unnamed: z
       .object({ objects: z.int(), bytes: z.int() })

@@ -3,13 +3,15 @@ import { exportListKey, exportListsPrefix, exportPartsPrefix, newExportName, new
 import {
   EXPORT_INTERVAL_SECONDS,
   EXPORT_LIST_KEYS,
+  EXPORT_LISTS_READ_MAX,
   EXPORT_PARTS_PER_STEP,
   EXPORTS_KEPT,
   INTEGRITY_LEASE_SECONDS,
 } from "../limits.ts";
-import { type NounName, nounNames, nouns } from "./nouns.ts";
+import { type Noun, type NounName, nounNames, nounOf } from "./nouns.ts";
 import { encodePart } from "./part.ts";
-import { replaceValue, selectValue, valueOf } from "./values.ts";
+import { type Birth, isOlder } from "./predecessor.ts";
+import { replaceValue } from "./values.ts";
 
 export const exportValue = "export";
 
@@ -23,8 +25,8 @@ const stateSchema = z.strictObject({
   endedMs: z.number().nullable(),
   /** whether older ones are still to be taken away */
   pruning: z.boolean(),
-  /** whose rows are copied, as an index of `nouns` */
-  noun: z.int(),
+  /** whose rows are copied: by name, for another version may have another order; null: all are */
+  noun: z.enum(nounNames).nullable(),
   /** the last row that was copied */
   cursor: z.tuple([cursorValue, cursorValue]),
   parts: z.int(),
@@ -53,12 +55,14 @@ export function parseExportState(saved: string | null): ExportState | null {
   return parsed.success ? parsed.data : null;
 }
 
-/**
- * Whether a new copy is due: a day after the last one, or after the database was made.
- * @param bornMs when the database was made
- */
-export function isExportDue(state: ExportState | null, bornMs: number, nowMs: number): boolean {
-  if (state !== null && (state.endedMs === null || state.pruning)) return false;
+/** What is old may still have to be taken away, though the copy itself is whole. */
+export function isExportUnderWay({ endedMs, pruning }: ExportState): boolean {
+  return endedMs === null || pruning;
+}
+
+/** Whether a new copy is due: a day after the last one, or after the database was made. */
+export function isExportDue(state: ExportState | null, { bornMs }: Birth, nowMs: number): boolean {
+  if (state !== null && isExportUnderWay(state)) return false;
   return nowMs >= (state?.beganMs ?? bornMs) + EXPORT_INTERVAL_SECONDS * 1000;
 }
 
@@ -68,35 +72,84 @@ export function isExportDue(state: ExportState | null, bornMs: number, nowMs: nu
  * each goes on only from what it read. D1: 2, 2 a part, or a noun
  * that has no rows, and 2 for the list; R2: 1 a part, 1 for the list, and then 2 to 4 for what is old.
  * @param saved as the database has it
+ * @param birth copies that are older are not taken away before it is settled what becomes of them
  * @param begin whether a new one is begun where none is under way
  * @returns how it stands; null where there is none
  */
 export async function exportStep(
   env: Env,
   saved: string | null,
+  birth: Birth,
   begin: boolean,
   nowMs: number,
 ): Promise<ExportState | null> {
   const before = parseExportState(saved);
-  const isUnderWay = before !== null && (before.endedMs === null || before.pruning);
+  const isUnderWay = before !== null && isExportUnderWay(before);
   if (!isUnderWay && !begin) return before;
   if (isUnderWay && before.leaseMs > nowMs) return before;
-  const job = new Job(env, saved);
+  const job = new Job(env, saved, birth);
   const state = isUnderWay ? before : newExport(before, nowMs);
   if (!(await job.note({ ...state, leaseMs: nowMs + INTEGRITY_LEASE_SECONDS * 1000 }, !isUnderWay))) return before;
   return job.work();
 }
 
+/** As newExportName makes them; what somebody else puts beside them is no copy. */
+const namePattern = /^[0-9a-z]{9}$/;
+
 /** The names of the copies that are whole, the newest first. R2: 1. */
 export async function listExports(bucket: R2Bucket): Promise<readonly string[]> {
   const { objects } = await bucket.list({ prefix: exportListsPrefix, limit: EXPORT_LIST_KEYS });
-  return objects.map(({ key }) => key.slice(exportListsPrefix.length)).toReversed();
+  const names = objects.map(({ key }) => key.slice(exportListsPrefix.length));
+  return names.filter((name) => namePattern.test(name)).toReversed();
 }
 
-/** R2: 1. @returns null where there is no such copy, or it is not whole */
+/** R2: 1. @returns null where there is no such copy, it is not whole, or its list can't be read */
 export async function readExportList(bucket: R2Bucket, name: string): Promise<ExportList | null> {
   const object = await bucket.get(exportListKey(name));
-  return object === null ? null : exportListSchema.parse(await object.json());
+  if (object === null) return null;
+  const text = await object.text();
+  try {
+    return exportListSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+/** A copy that is whole; `rows` is null where its list can't be read, or was not. */
+export interface WholeExport {
+  readonly name: string;
+  /** ms since 1970 */
+  readonly beganMs: number;
+  readonly rows: number | null;
+}
+
+/** The same with how many rows each has. R2: 1, and 1 for each of the newest EXPORT_LISTS_READ_MAX. */
+export async function describeExports(bucket: R2Bucket): Promise<readonly WholeExport[]> {
+  const described: WholeExport[] = [];
+  for (const [at, name] of (await listExports(bucket)).entries()) {
+    const list = at < EXPORT_LISTS_READ_MAX ? await readExportList(bucket, name) : null;
+    described.push({ name, beganMs: Number.parseInt(name, 36), rows: list === null ? null : rowsIn(list) });
+  }
+  return described;
+}
+
+function rowsIn({ parts }: ExportList): number {
+  return parts.reduce((sum, { rows }) => sum + rows, 0);
+}
+
+/**
+ * The newest copy that has rows: of those that are older than this database, where there are such and nobody has said
+ * what becomes of them. A copy of a database that was just made anew has none. R2: 2, and 1 for each that has no rows,
+ * EXPORT_LISTS_READ_MAX of them at most.
+ */
+export async function newestExport(bucket: R2Bucket, birth: Birth): Promise<ExportList | null> {
+  const names = await listExports(bucket);
+  const older = birth.isSettled ? [] : names.filter((name) => isOlder(name, birth));
+  for (const name of (older.length > 0 ? older : names).slice(0, EXPORT_LISTS_READ_MAX)) {
+    const list = await readExportList(bucket, name);
+    if (list !== null && rowsIn(list) > 0) return list;
+  }
+  return null;
 }
 
 /** A name that no copy had: two may begin in one millisecond. */
@@ -107,7 +160,7 @@ function newExport(before: ExportState | null, nowMs: number): ExportState {
     beganMs,
     endedMs: null,
     pruning: true,
-    noun: 0,
+    noun: nounNames[0],
     cursor: [0, ""],
     parts: 0,
     rows: 0,
@@ -125,12 +178,14 @@ interface PageRow {
 
 class Job {
   readonly #env: Env;
+  readonly #birth: Birth;
   #saved: string | null;
   #state: ExportState | null = null;
 
-  constructor(env: Env, saved: string | null) {
+  constructor(env: Env, saved: string | null, birth: Birth) {
     this.#env = env;
     this.#saved = saved;
+    this.#birth = birth;
   }
 
   /** @returns false where somebody else has gone on meanwhile: nothing was written then */
@@ -160,26 +215,26 @@ class Job {
     for (let parts = 0; parts < EXPORT_PARTS_PER_STEP; parts++) {
       const state = this.#state;
       if (state === null || state.endedMs !== null) break;
-      const isNoted = state.noun < nouns.length ? await this.#writePart(state) : await this.#writeList(state);
+      const { noun: name } = state;
+      const isNoted = name === null ? await this.#writeList(state) : await this.#writePart(state, nounOf(name));
       if (!isNoted) return state;
     }
     const state = this.#state;
     if (state === null) return null;
-    const isPruned = state.endedMs !== null && state.pruning && (await prune(this.#env.BLOBS));
+    const isPruned = state.endedMs !== null && state.pruning && (await prune(this.#env.BLOBS, this.#birth));
     const end = { ...state, pruning: state.pruning && !isPruned, leaseMs: 0 };
     return (await this.note(end, false)) ? end : state;
   }
 
-  async #writePart(state: ExportState): Promise<boolean> {
-    const noun = nouns[state.noun];
-    if (noun === undefined) return false;
+  async #writePart(state: ExportState, noun: Noun): Promise<boolean> {
     const { DB: db, BLOBS: bucket } = this.#env;
     const { results } = await db
       .prepare(noun.select)
       .bind(...state.cursor, noun.rowsMax)
       .all<PageRow>();
     const last = results.at(-1);
-    if (last === undefined) return this.note({ ...state, noun: state.noun + 1, cursor: [0, ""] }, false);
+    const next = nounNames[nounNames.indexOf(noun.name) + 1] ?? null;
+    if (last === undefined) return this.note({ ...state, noun: next, cursor: [0, ""] }, false);
     const lines = results.map(({ line }) => line);
     const key = newExportPartKey(state.name);
     await bucket.put(key, await encodePart(lines, noun.sealed ? this.#env : null));
@@ -188,7 +243,7 @@ class Job {
     const isLast = lines.length < noun.rowsMax && lines.length === (last.total ?? lines.length);
     const further: ExportState = {
       ...state,
-      noun: isLast ? state.noun + 1 : state.noun,
+      noun: isLast ? next : noun.name,
       cursor: isLast ? [0, ""] : [last.first, last.second],
       parts: number,
       rows: state.rows + lines.length,
@@ -217,22 +272,19 @@ class Job {
 
 /**
  * Takes away what is older than the copies that are kept, and what was never made whole. Lists go before parts, so no
- * copy seems whole that is not. @returns whether nothing is left to be taken away
+ * copy seems whole that is not. What is older than the database stays until it is settled what becomes of it.
+ * @returns whether nothing is left to be taken away
  */
-async function prune(bucket: R2Bucket): Promise<boolean> {
-  const names = await listExports(bucket);
+async function prune(bucket: R2Bucket, birth: Birth): Promise<boolean> {
+  const names = (await listExports(bucket)).filter((name) => birth.isSettled || !isOlder(name, birth));
   const old = names.slice(EXPORTS_KEPT);
   if (old.length > 0) await bucket.delete(old.map(exportListKey));
   const oldestKept = names.slice(0, EXPORTS_KEPT).at(-1);
   if (oldestKept === undefined) return true;
-  const { objects } = await bucket.list({ prefix: exportPartsPrefix, limit: EXPORT_LIST_KEYS });
+  const startAfter = birth.isSettled ? exportPartsPrefix : `${exportPartsPrefix}${newExportName(birth.bornMs)}`;
+  const { objects } = await bucket.list({ prefix: exportPartsPrefix, startAfter, limit: EXPORT_LIST_KEYS });
   const end = `${exportPartsPrefix}${oldestKept}`;
   const keys = objects.map(({ key }) => key).filter((key) => key < end);
   if (keys.length > 0) await bucket.delete(keys);
   return keys.length < EXPORT_LIST_KEYS;
-}
-
-/** D1: 1. */
-export async function readExportState(db: D1Database): Promise<string | null> {
-  return valueOf(await selectValue(db, exportValue).all());
 }

@@ -1,5 +1,6 @@
 import { EXPORT_MINUTE, SCRUB_QUARANTINED_MAX } from "../limits.ts";
 import { exportStep, exportValue, isExportDue, parseExportState } from "./export.ts";
+import { birthOf, hasPredecessor, selectBirth } from "./predecessor.ts";
 import { scrub, scrubValue } from "./scrub.ts";
 import { countOf, findingsOf, selectFindingsAfter, selectQuarantinedCount } from "./store.ts";
 import { selectValue, valueOf, writeValue } from "./values.ts";
@@ -15,7 +16,8 @@ export type Log = (line: Readonly<Record<string, unknown>>) => void;
 /**
  * What is done for the integrity of the registry in one minute: findings that nobody told yet go to the log, be they the
  * scrub's or somebody's who verified; the scrub reads on; and once a day the index is copied, step by step.
- * D1: 1 where nothing is due; else as `scrub` and `exportStep` say, and 1 where there are findings.
+ * D1: 1 where nothing is due; else as `scrub` and `exportStep` say, and 1 where there are findings. R2: 1 more where a copy
+ * is due or none was made yet, once an hour.
  * @param minute of the hour, of the cron trigger
  */
 export async function runIntegrityJobs(env: Env, nowMs: number, minute: number, log: Log): Promise<void> {
@@ -23,7 +25,7 @@ export async function runIntegrityJobs(env: Env, nowMs: number, minute: number, 
   const [scrubbing, exporting, born, untold, counted] = await db.batch([
     selectValue(db, scrubValue),
     selectValue(db, exportValue),
-    selectValue(db, "created-at"),
+    selectBirth(db),
     selectFindingsAfter(db, toldValue, TOLD_MAX),
     selectQuarantinedCount(db, SCRUB_QUARANTINED_MAX),
   ]);
@@ -48,8 +50,19 @@ export async function runIntegrityJobs(env: Env, nowMs: number, minute: number, 
     }
   } finally {
     const saved = valueOf(exporting);
-    const bornMs = Number(valueOf(born) ?? nowMs);
-    const isDue = minute === EXPORT_MINUTE && isExportDue(parseExportState(saved), bornMs, nowMs);
-    await exportStep(env, saved, isDue, nowMs);
+    const birth = birthOf(born);
+    const isDue = minute === EXPORT_MINUTE && isExportDue(parseExportState(saved), birth, nowMs);
+    // From the first hour on: who has lost a database should not hear of it a day later.
+    const isFirst = minute === EXPORT_MINUTE && saved === null;
+    const isHalted = (isDue || isFirst) && (await hasPredecessor(env.BLOBS, birth));
+    if (isHalted) {
+      log({
+        level: "error",
+        message:
+          "no copy of the index is made: R2 has copies that are older than this database. If that index was lost: moorage rebuild. If this one begins anew: moorage export create --force",
+        databaseMadeAt: new Date(birth.bornMs).toISOString(),
+      });
+    }
+    await exportStep(env, saved, birth, isDue && !isHalted, nowMs);
   }
 }

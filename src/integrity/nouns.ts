@@ -20,10 +20,19 @@ export interface Noun {
   readonly insert: string;
 }
 
+/**
+ * In the order in which they are copied. Requests go on meanwhile: what names comes before what is named, so that
+ * what a line names has a line too, unless it was deleted between the two.
+ *
+ * Tags are the exception. One that moves while manifests are copied, and whose old manifest is deleted, would name what has
+ * no line, whichever came first. So they come after the manifests, and their history after them: of the manifests that a
+ * tag has had, the one that it had when the last page of manifests was read has a line. Users come before their access
+ * tokens, so that none comes to a user who was made anew by the same name.
+ */
 export const nounNames = [
+  "manifests",
   "tags",
   "tag_history",
-  "manifests",
   "repository_blobs",
   "blobs",
   "garbage",
@@ -35,41 +44,7 @@ export const nounNames = [
 ] as const;
 export type NounName = (typeof nounNames)[number];
 
-/**
- * In the order in which they are copied. Requests go on meanwhile: what names comes before what is named, so that
- * what a line names has a line too, unless it was deleted between the two.
- */
 export const nouns: readonly Noun[] = [
-  {
-    name: "tags",
-    sealed: false,
-    rowsMax: EXPORT_PART_ROWS,
-    select: `SELECT json_object('repository', repositories.name, 'name', tags.name, 'digest', manifests.digest,
-        'updated_at', tags.updated_at) AS line, tags.repository_id AS first, tags.name AS second
-      FROM tags CROSS JOIN repositories ON repositories.id = tags.repository_id
-      CROSS JOIN manifests ON manifests.id = tags.manifest_id
-      WHERE (tags.repository_id, tags.name) > (?1, ?2) ORDER BY tags.repository_id, tags.name LIMIT ?3`,
-    insert: `INSERT INTO tags (repository_id, name, manifest_id, updated_at)
-      SELECT repositories.id, value->>'name', manifests.id, value->>'updated_at'
-      FROM json_each(?1) CROSS JOIN repositories ON repositories.name = value->>'repository'
-      CROSS JOIN manifests ON manifests.repository_id = repositories.id AND manifests.digest = value->>'digest'
-      WHERE ?2 IS NOT NULL ON CONFLICT (repository_id, name) DO NOTHING`,
-  },
-  {
-    name: "tag_history",
-    sealed: false,
-    rowsMax: EXPORT_PART_ROWS,
-    select: `SELECT json_object('repository', repositories.name, 'name', tag_history.name, 'digest', tag_history.digest,
-        'actor', tag_history.actor, 'created_at', tag_history.created_at) AS line, tag_history.id AS first, '' AS second
-      FROM tag_history CROSS JOIN repositories ON repositories.id = tag_history.repository_id
-      WHERE tag_history.id > ?1 AND ?2 IS NOT NULL ORDER BY tag_history.id LIMIT ?3`,
-    insert: `INSERT INTO tag_history (repository_id, name, digest, actor, created_at)
-      SELECT repositories.id, value->>'name', value->>'digest', value->>'actor', value->>'created_at'
-      FROM json_each(?1) CROSS JOIN repositories ON repositories.name = value->>'repository'
-      WHERE ?2 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tag_history AS kept
-        WHERE kept.repository_id = repositories.id AND kept.name = value->>'name'
-          AND kept.created_at = value->>'created_at' AND kept.digest IS value->>'digest')`,
-  },
   {
     name: "manifests",
     sealed: false,
@@ -96,6 +71,44 @@ export const nouns: readonly Noun[] = [
       FROM json_each(?1) CROSS JOIN repositories ON repositories.name = value->>'repository'
       WHERE ?2 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM garbage WHERE garbage.object_key = value->>'object_key')
       ON CONFLICT DO NOTHING`,
+  },
+  {
+    name: "tags",
+    sealed: false,
+    rowsMax: EXPORT_PART_ROWS,
+    select: `SELECT json_object('repository', repositories.name, 'name', tags.name, 'digest', manifests.digest,
+        'updated_at', tags.updated_at) AS line, tags.repository_id AS first, tags.name AS second
+      FROM tags CROSS JOIN repositories ON repositories.id = tags.repository_id
+      CROSS JOIN manifests ON manifests.id = tags.manifest_id
+      WHERE (tags.repository_id, tags.name) > (?1, ?2) ORDER BY tags.repository_id, tags.name LIMIT ?3`,
+    // Where its manifest has no line, that which it had last and that has one, unless it was deleted since then.
+    insert: `INSERT INTO tags (repository_id, name, manifest_id, updated_at)
+      SELECT repository_id, name, manifest_id, updated_at
+      FROM (SELECT repositories.id AS repository_id, value->>'name' AS name, value->>'updated_at' AS updated_at, coalesce(
+          (SELECT manifests.id FROM manifests
+            WHERE manifests.repository_id = repositories.id AND manifests.digest = value->>'digest'),
+          (SELECT manifests.id FROM tag_history AS moved LEFT JOIN manifests
+              ON manifests.repository_id = moved.repository_id AND manifests.digest = moved.digest
+            WHERE moved.repository_id = repositories.id AND moved.name = value->>'name'
+              AND (moved.digest IS NULL OR manifests.id IS NOT NULL)
+            ORDER BY moved.id DESC LIMIT 1)) AS manifest_id
+        FROM json_each(?1) CROSS JOIN repositories ON repositories.name = value->>'repository')
+      WHERE manifest_id IS NOT NULL AND ?2 IS NOT NULL ON CONFLICT (repository_id, name) DO NOTHING`,
+  },
+  {
+    name: "tag_history",
+    sealed: false,
+    rowsMax: EXPORT_PART_ROWS,
+    select: `SELECT json_object('repository', repositories.name, 'name', tag_history.name, 'digest', tag_history.digest,
+        'actor', tag_history.actor, 'created_at', tag_history.created_at) AS line, tag_history.id AS first, '' AS second
+      FROM tag_history CROSS JOIN repositories ON repositories.id = tag_history.repository_id
+      WHERE tag_history.id > ?1 AND ?2 IS NOT NULL ORDER BY tag_history.id LIMIT ?3`,
+    insert: `INSERT INTO tag_history (repository_id, name, digest, actor, created_at)
+      SELECT repositories.id, value->>'name', value->>'digest', value->>'actor', value->>'created_at'
+      FROM json_each(?1) CROSS JOIN repositories ON repositories.name = value->>'repository'
+      WHERE ?2 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tag_history AS kept
+        WHERE kept.repository_id = repositories.id AND kept.name = value->>'name'
+          AND kept.created_at = value->>'created_at' AND kept.digest IS value->>'digest')`,
   },
   {
     name: "repository_blobs",
@@ -214,15 +227,15 @@ export const nouns: readonly Noun[] = [
   },
 ];
 
-/** In the order in which they are put back: what is named comes before what names it. */
+/** In the order in which they are put back: what is named, or asked, comes before what names or asks it. */
 export const rebuildOrder: readonly NounName[] = [
   "garbage",
   "repositories",
   "blobs",
   "manifests",
   "repository_blobs",
-  "tags",
   "tag_history",
+  "tags",
   "users",
   "access_tokens",
   "trust_rules",

@@ -13,13 +13,12 @@ import type { Requester } from "../requester.ts";
 import type { ContentRow } from "./contents.ts";
 import type { Rebuilt, RebuildRequest } from "./copy.ts";
 import type { Content } from "./finding.ts";
-import { type ExportList, listExports, readExportList } from "./export.ts";
+import { type ExportList, newestExport, readExportList } from "./export.ts";
 import { insertReferencesSql, type Noun, nounOf, rebuildOrder } from "./nouns.ts";
 import { decodePart } from "./part.ts";
+import { birthOf, isOlder, selectBirth } from "./predecessor.ts";
 import { quarantine } from "./quarantine.ts";
-import { replaceValue, selectValue, valueOf, writeValue } from "./values.ts";
-
-export const rebuildValue = "rebuild";
+import { rebuildValue, replaceValue, selectValue, valueOf, writeValue } from "./values.ts";
 
 const stateSchema = z.strictObject({
   /** the name of the copy that is put back */
@@ -27,6 +26,8 @@ const stateSchema = z.strictObject({
   beganMs: z.number(),
   endedMs: z.number().nullable(),
   withoutUsers: z.boolean(),
+  /** whether this rebuild, or one before it in this database, has ended with users; an earlier version did not note it */
+  hasUsers: z.boolean().default(true),
   /** of those that are put back, in their order */
   parts: z.int(),
   rows: z.int(),
@@ -47,26 +48,34 @@ export type RebuildRefusal = "export" | "content";
 /**
  * A step of putting a copy back: at most EXPORT_PARTS_PER_STEP of its parts, then EXPORT_LIST_KEYS of the keys in R2. Where
  * it is lies in the database, so it can be broken off and gone on with; every step may be done twice.
- * D1: 2, 2 more in the first, and 1 a part, or 1 for a page of keys and 2 for each row without object. R2: 1, 2 in the
- * first, and 1 a part and for each manifest that is not in its row, or 1 for a page of keys.
+ * D1: 2, 2 more in the first, and 1 a part, or 1 for a page of keys and 2 for each row without object. R2: 1, in the first
+ * as newestExport says, and 1 a part and for each manifest that is not in its row, or 1 for a page of keys and for each row
+ * that has no key in it, REBUILD_MISSING_MAX of them at most.
+ *
+ * By force no users, access tokens and trust rules are put back beside those of an index that had them: what was deleted
+ * or revoked since would be good again. An index that never had them gets them.
  * @throws PartUnreadable
  */
 export async function rebuildStep(env: Env, request: RebuildRequest, by: Requester): Promise<Rebuilt | RebuildRefusal> {
   const { DB: db, BLOBS: bucket } = env;
-  const saved = valueOf(await selectValue(db, rebuildValue).all());
+  const [found, born] = await db.batch([selectValue(db, rebuildValue), selectBirth(db)]);
+  const [saved, birth] = [valueOf(found), birthOf(born)];
   const before = parseState(saved);
   const isUnderWay = before !== null && before.endedMs === null;
-  const name = request.export ?? (isUnderWay ? before.export : (await listExports(bucket))[0]);
-  const list = name === undefined ? null : await readExportList(bucket, name);
+  const name = request.export ?? (isUnderWay ? before.export : undefined);
+  const list = await (name === undefined ? newestExport(bucket, birth) : readExportList(bucket, name));
   if (list === null) return "export";
   const goesOn = isUnderWay && before.export === list.name;
   if (!goesOn && !request.force && (await hasContent(db))) return "content";
-  const state = goesOn ? before : newState(list.name, request.withoutUsers);
+  const hadUsers = before?.hasUsers ?? false;
+  const leavesUsers = request.force && (hadUsers || !isOlder(list.name, birth));
+  const state = goesOn ? before : newState(list.name, request.withoutUsers || leavesUsers, hadUsers);
   const begun = JSON.stringify(state);
   // Before anything is put back: what is cut off then is gone on with, and not refused as content.
   if (!goesOn) await writeValue(db, rebuildValue, begun).run();
   const parts = partsOf(list, state);
-  const further = state.parts < parts.length ? await putBack(env, state, parts) : await lookThrough(env, state, by);
+  const done = state.parts < parts.length ? await putBack(env, state, parts) : await lookThrough(env, state, by);
+  const further = done.endedMs === null || done.withoutUsers ? done : { ...done, hasUsers: true };
   const entry = {
     action: "index.rebuild",
     reference: list.name,
@@ -85,12 +94,13 @@ function parseState(saved: string | null): RebuildState | null {
   return parsed.success ? parsed.data : null;
 }
 
-function newState(name: string, withoutUsers: boolean): RebuildState {
+function newState(name: string, withoutUsers: boolean, hasUsers: boolean): RebuildState {
   return {
     export: name,
     beganMs: Date.now(),
     endedMs: null,
     withoutUsers,
+    hasUsers,
     parts: 0,
     rows: 0,
     prefix: 0,
@@ -101,7 +111,7 @@ function newState(name: string, withoutUsers: boolean): RebuildState {
 }
 
 function toldOf(state: RebuildState, list: ExportList): Rebuilt {
-  const { parts, rows, missing, unnamed, endedMs } = state;
+  const { parts, rows, withoutUsers, missing, unnamed, endedMs } = state;
   return {
     export: list.name,
     exportedAt: new Date(list.beganMs).toISOString(),
@@ -109,15 +119,17 @@ function toldOf(state: RebuildState, list: ExportList): Rebuilt {
     parts,
     partsInAll: partsOf(list, state).length,
     rows,
+    usersLeft: withoutUsers,
     missing,
     unnamed,
   };
 }
 
+/** A blob that no repository has is none: the smoke test of a deployment leaves such, until the collector comes. */
 async function hasContent(db: D1Database): Promise<boolean> {
   const row = await db
     .prepare(
-      `SELECT EXISTS (SELECT 1 FROM blobs) OR EXISTS (SELECT 1 FROM manifests) OR EXISTS (SELECT 1 FROM users)
+      `SELECT EXISTS (SELECT 1 FROM repository_blobs) OR EXISTS (SELECT 1 FROM manifests) OR EXISTS (SELECT 1 FROM users)
          OR EXISTS (SELECT 1 FROM trust_rules) AS found`,
     )
     .first<{ found: number }>();
@@ -233,9 +245,12 @@ async function lookThrough(env: Env, state: RebuildState, by: Requester): Promis
          AND NOT EXISTS (SELECT 1 FROM integrity_findings WHERE object_key = value)`,
     ).bind(keys),
   ]);
-  const rows = absent?.results ?? [];
-  // Where there were more than a step takes, the same page is looked at again: those that are quarantined are passed over.
-  const isPageDone = rows.length < REBUILD_MISSING_MAX;
+  const found = absent?.results ?? [];
+  // Where there were more than a step takes, the same page is looked at again: those that are quarantined are passed over,
+  // and the keys of the others are in the list then.
+  const isPageDone = found.length < REBUILD_MISSING_MAX;
+  // What was pushed between the list and the rows has its object: that comes before its row.
+  const rows = await withoutObject(env.BLOBS, found);
   const kind = prefix === "blobs/" ? "blob" : "manifest";
   for (const row of rows) await quarantineAbsent(env.DB, { ...row, kind }, row.named === 1, by);
   const missing = state.missing + rows.length;
@@ -246,6 +261,23 @@ async function lookThrough(env: Env, state: RebuildState, by: Requester): Promis
   const next = truncated ? { key: end } : { prefix: state.prefix + 1, key: "" };
   const isLast = !truncated && state.prefix + 1 >= keyPrefixes.length;
   return { ...state, ...next, missing, unnamed: counted, endedMs: isLast ? Date.now() : null };
+}
+
+/** Heads that are under way at once: a request has six connections. */
+const HEADS_AT_ONCE = 6;
+
+/** Those whose object R2 does not have at this moment. R2: 1 each. */
+async function withoutObject<T extends { readonly objectKey: string | null }>(
+  bucket: R2Bucket,
+  rows: readonly T[],
+): Promise<readonly T[]> {
+  const absent: T[] = [];
+  for (let at = 0; at < rows.length; at += HEADS_AT_ONCE) {
+    const some = rows.slice(at, at + HEADS_AT_ONCE);
+    const heads = await Promise.all(some.map(async ({ objectKey: key }) => (key === null ? null : bucket.head(key))));
+    absent.push(...some.filter((_row, index) => heads[index] === null));
+  }
+  return absent;
 }
 
 const absentSql: Readonly<Record<KeyPrefix, string>> = {
@@ -270,7 +302,7 @@ async function quarantineAbsent(db: D1Database, content: Content, isNamed: boole
     return;
   }
   await db
-    .prepare("UPDATE blobs SET quarantined_at = ?2, suspect_at = ?2 WHERE id = ?1")
-    .bind(content.id, Date.now())
+    .prepare("UPDATE blobs SET quarantined_at = ?2, suspect_at = ?2 WHERE id = ?1 AND object_key = ?3")
+    .bind(content.id, Date.now(), content.objectKey)
     .run();
 }

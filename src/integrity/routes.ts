@@ -1,6 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { z } from "zod";
 import { access } from "../access/access.ts";
+import { insertAudit } from "../audit/store.ts";
 import {
   answer,
   apiRoutes,
@@ -19,7 +20,7 @@ import { forget } from "../edge/edge.ts";
 import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { parseRepositoryName } from "../oci/repository.ts";
-import { exportStep, listExports, parseExportState, readExportState } from "./export.ts";
+import { describeExports, exportStep, exportValue, isExportUnderWay, listExports, parseExportState } from "./export.ts";
 import {
   findingIdSchema,
   findingSchema,
@@ -30,6 +31,7 @@ import {
 } from "./finding.ts";
 import { copiesSchema, copyRequestSchema, copySchema, rebuildRequestSchema, rebuiltSchema, toldCopy } from "./copy.ts";
 import { PartUnreadable } from "./part.ts";
+import { abandonPredecessor, birthOf, hasPredecessor, isOlder, selectBirth } from "./predecessor.ts";
 import { discardContent, releaseContent } from "./quarantine.ts";
 import { rebuildStep } from "./rebuild.ts";
 import { parseScrubState, scrubValue, toldScrub } from "./scrub.ts";
@@ -41,6 +43,9 @@ export const integrity = apiRoutes();
 
 const tags = ["integrity"];
 const security = byAdministrator;
+/** What a cache has of a blob's bytes goes by whichever repository is named. */
+const ANY_REPOSITORY = "any";
+
 const oneFinding = z.object({ finding: findingIdSchema });
 
 /** D1: 1; R2: 1. */
@@ -115,6 +120,10 @@ integrity.openapi(
     if (released === "absent") {
       throw new OciError("CONFLICT", { reason: "R2 has no object of it: it can only be pushed again", finding });
     }
+    // Of a blob that was mended in its place the caches may have the bytes of before: they are there by the digest alone.
+    const repository = parseRepositoryName(released.repository ?? ANY_REPOSITORY);
+    const kind = released.kind === "blob" ? "blobs" : "manifests";
+    await forget({ env: c.env, repository }, kind, parseDigest(released.digest));
     return c.json(released, 200);
   },
 );
@@ -168,13 +177,13 @@ integrity.openapi(
     );
     if (verified === null) throw new OciError("NOT_FOUND", { reason: "there is no such repository", repository });
     for (const { kind, digest } of verified.findings) {
-      await forget(kind === "blob" ? "blobs" : "manifests", repository, parseDigest(digest));
+      await forget({ env: c.env, repository }, kind === "blob" ? "blobs" : "manifests", parseDigest(digest));
     }
     return c.json(verified, 200);
   },
 );
 
-/** D1: 1; R2: 1. */
+/** D1: 1; R2: as describeExports says. */
 integrity.openapi(
   createRoute({
     method: "get",
@@ -186,14 +195,23 @@ integrity.openapi(
     responses: { 200: answer(copiesSchema, "the copies, and the one that is under way"), ...refusals },
   }),
   async (c) => {
-    const [names, saved] = [await listExports(c.env.BLOBS), await readExportState(c.env.DB)];
-    const state = parseExportState(saved);
+    const { DB: db, BLOBS: bucket } = c.env;
+    const [saved, born] = await db.batch([selectValue(db, exportValue), selectBirth(db)]);
+    const state = parseExportState(valueOf(saved));
     const underWay = state === null || state.endedMs !== null ? null : toldCopy(state);
-    return c.json({ exports: [...names], underWay }, 200);
+    const described = await describeExports(bucket);
+    const exports = described.map(({ name, beganMs, rows }) => ({
+      name,
+      beganAt: new Date(beganMs).toISOString(),
+      rows,
+    }));
+    const birth = birthOf(born);
+    const halted = !birth.isSettled && exports.some(({ name }) => isOlder(name, birth));
+    return c.json({ exports, underWay, halted }, 200);
   },
 );
 
-/** D1 and R2 as exportStep says. */
+/** D1: 1, and 1 where it is forced; R2: at most 1; then as exportStep says. */
 integrity.openapi(
   createRoute({
     method: "post",
@@ -211,12 +229,25 @@ integrity.openapi(
     },
   }),
   async (c) => {
-    const { name } = c.req.valid("json");
-    const state = await exportStep(c.env, await readExportState(c.env.DB), name === undefined, Date.now());
-    if (state === null || (name !== undefined && state.name !== name)) {
+    const { DB: db, BLOBS: bucket } = c.env;
+    const { name, force } = c.req.valid("json");
+    const isNew = name === undefined;
+    const [found, born] = await db.batch([selectValue(db, exportValue), selectBirth(db)]);
+    const [saved, birth] = [valueOf(found), birthOf(born)];
+    const state = parseExportState(saved);
+    if (isNew && (await hasPredecessor(bucket, birth))) {
+      if (force) {
+        const entry = { action: "index.abandon", outcome: "ok" } as const;
+        await db.batch([abandonPredecessor(db, Date.now()), insertAudit(db, c.var.requester, entry, Date.now())]);
+      } else if (state === null || !isExportUnderWay(state)) {
+        throw new OciError("CONFLICT", `R2 has copies that are older than this database. ${WHAT_TO_DO}`);
+      }
+    }
+    const further = await exportStep(c.env, saved, birth, isNew, Date.now());
+    if (further === null || (!isNew && further.name !== name)) {
       throw new OciError("CONFLICT", { reason: "this export is not under way, nor the last that was", name });
     }
-    return c.json(toldCopy(state), 200);
+    return c.json(toldCopy(further), 200);
   },
 );
 
@@ -244,13 +275,16 @@ integrity.openapi(
       const reason = "a part of the export can't be read: it is damaged, or was sealed with another TOKEN_KEY";
       throw new OciError("CONFLICT", { reason: `${reason}; withoutUsers leaves out those that are sealed` });
     });
-    if (rebuilt === "export") throw new OciError("NOT_FOUND", "there is no such export that is whole");
+    if (rebuilt === "export") throw new OciError("NOT_FOUND", "there is no such export that is whole and has rows");
     if (rebuilt === "content") {
       throw new OciError("CONFLICT", "the index is not empty; force puts back beside what is there, which stays");
     }
     return c.json(rebuilt, 200);
   },
 );
+
+const WHAT_TO_DO =
+  "If that index was lost: moorage rebuild. If this one begins anew: moorage export create --force, after which they go in their turn";
 
 function noFinding(finding: number): OciError {
   return new OciError("NOT_FOUND", { reason: "there is no such finding", finding });

@@ -1,5 +1,8 @@
 import { z } from "zod";
 
+/** Where a rebuild of the index stands, or how the last one ended. */
+export const rebuildValue = "rebuild";
+
 /** A text that the registry keeps for itself: where a job stands that takes many runs. */
 export function selectValue(db: D1Database, name: string): D1PreparedStatement {
   return db.prepare("SELECT value FROM registry_values WHERE name = ?1").bind(name);

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { type Finding, findingSchema, findingsSchema, integritySchema } from "../../src/integrity/finding.ts";
 import { runSchedule } from "../../src/lifecycle/schedule.ts";
 import {
+  EDGE_MEMORY_ITEM_MAX_BYTES,
   EXPORT_MINUTE,
   SCRUB_FAILURES_MAX,
   SCRUB_QUARANTINED_MAX,
@@ -19,7 +20,8 @@ import { bodyOf, digest, randomBytes, sameBytes } from "../fixtures/content.ts";
 import { beginRound, keyOf, scrubMinute, scrubRound, scrubState, setScrubState, spoil } from "../fixtures/integrity.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { nextOf, read, refused, send } from "../fixtures/management.ts";
-import { environmentWith, freshRepository } from "../fixtures/registry.ts";
+import { freshAddress } from "../fixtures/principals.ts";
+import { environmentWith, freshRepository, registryWith } from "../fixtures/registry.ts";
 import { count, emptyRegistry, listObjects, runPass, UPLOAD_TTL_SECONDS } from "../fixtures/storage.ts";
 import { countOperations } from "../support/counted-env.ts";
 import { imageManifest, type RepositoryClient } from "../support/client.ts";
@@ -447,6 +449,28 @@ describe("a quarantined blob", () => {
     await spoil(named, layer.bytes);
     await scrubRound();
     expect((await findings()).map(({ state }) => state)).toEqual(["quarantined", "released"]);
+  });
+});
+
+describe("a blob that was mended in its place, and is released", () => {
+  it("is served with its new bytes to who had got the bad ones from a cache", async () => {
+    const repository = freshRepository();
+    // One that is larger than what is kept in memory goes to the data centre's cache as it comes.
+    const layer = blob(randomBytes(EDGE_MEMORY_ITEM_MAX_BYTES + 1));
+    const named = layer.descriptor.digest;
+    await push(repository, image({ layers: [layer] }), "v1");
+    const key = await spoil(named, layer.bytes);
+    const puller = registryWith(environmentWith({ ANONYMOUS_PULL: "test/**" }), freshAddress()).as(null);
+    const pulled = async (): Promise<Uint8Array> => bodyOf(await puller.repository(repository.name).getBlob(named));
+    const bad = await pulled();
+    expect(sameBytes(bad, layer.bytes)).toBe(false);
+    const [minute] = await scrubRound();
+    await env.BLOBS.put(key, layer.bytes);
+    // It is in the cache yet.
+    expect(sameBytes(await pulled(), bad)).toBe(true);
+    const path = `integrity/findings/${String(minute?.findings[0]?.id)}/release`;
+    await read(await send("POST", path), 200, findingSchema);
+    expect(sameBytes(await pulled(), layer.bytes)).toBe(true);
   });
 });
 

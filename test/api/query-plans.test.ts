@@ -105,8 +105,8 @@ const exceptions: readonly Exception[] = [
     because: "an administrator who verifies a repository is told once how much it is",
   },
   {
-    line: /^SCAN (blobs|manifests|users|trust_rules) USING COVERING INDEX \w+$/,
-    of: /^SELECT EXISTS \(SELECT 1 FROM blobs\) OR EXISTS/,
+    line: /^SCAN (repository_blobs|manifests|users|trust_rules) USING COVERING INDEX \w+$/,
+    of: /^SELECT EXISTS \(SELECT 1 FROM repository_blobs\) OR EXISTS/,
     because: "the first row of any is enough",
   },
   {
@@ -464,6 +464,10 @@ async function checkIntegrity(): Promise<void> {
   await manageWith("GET", "index/exports", 200);
   await manageWith("POST", "index/rebuild", 409, {});
   await env.BLOBS.delete((await objectKeyOf(large.blobs[0]?.descriptor.digest ?? "")) ?? "");
+  // Users are put back beside others where the copy is older than the database alone.
+  await env.DB.prepare("UPDATE registry_values SET value = ?1 WHERE name = 'created-at'")
+    .bind(String(Date.now() + 1000))
+    .run();
   await untilEnded(async () => manageWith("POST", "index/rebuild", 200, { force: true }));
 }
 

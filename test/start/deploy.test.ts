@@ -43,6 +43,7 @@ describe("npm run deploy", () => {
       "TOKEN_KEY",
     ]);
     for (const migration of migrations) expect(first.stdout).toContain(migration);
+    expect(first.stdout).not.toContain("Warning");
     expect(first.stdout).toContain("smoke test: pushed, pulled, found as a referrer, and deleted");
     expect(first.stdout).toContain(`docker login -u admin ${new URL(account.registry).host}`);
     for (const secret of account.worker?.secrets.values() ?? []) expect(first.stdout).not.toContain(secret);
@@ -152,6 +153,12 @@ describe("npm run deploy", () => {
     const [gone] = account.databases.splice(0);
     const over = await deploy(options, given);
     expectDone(over);
+    // Told where it is seen, and at the end.
+    const warnings = over.stdout.match(
+      /Warning: the database moorage is new and empty, but the bucket moorage-blobs was there before it\.[^]*?npx moorage rebuild --registry (\S+)/g,
+    );
+    expect(warnings).toHaveLength(2);
+    expect(over.stdout).toContain(`npx moorage rebuild --registry ${new URL(account.registry).origin}\n`);
     expect(over.stdout).toContain("Worker moorage: deployed");
     expect(account.version?.tag).toMatch(/^moorage-[0-9a-f]{16}$/);
     expect(account.version?.databaseIds).toEqual(account.databases.map(({ uuid }) => uuid));

@@ -56,8 +56,14 @@ describe("moorage rebuild", () => {
       const token = stdout.trim();
 
       const made = readJson(await run(first, "export", "create", "--json"), copySchema);
-      expect(readJson(await run(first, "export", "list", "--json"), copiesSchema).exports).toEqual([made.name]);
-      expect((await run(first, "export", "list")).stdout).toMatch(new RegExp(`^NAME +BEGAN\n${made.name} +20\\d\\d-`));
+      const whole = { name: made.name, beganAt: made.beganAt, rows: made.rows };
+      const told = readJson(await run(first, "export", "list", "--json"), copiesSchema);
+      expect(told).toEqual({ exports: [whole], underWay: null, halted: false });
+      const table = await run(first, "export", "list");
+      expect(table.stdout).toMatch(
+        new RegExp(`^NAME +BEGAN +ROWS\\n${made.name} +20\\d\\d-\\d\\d-\\d\\d \\S+ +${String(made.rows)}\\n$`),
+      );
+      expect(table.stderr).toBe("");
       const late = await repositoryOf(first, names[0]).pushBlob(randomBytes(500));
       await first.stop();
       await dropDatabase(stateDir);
@@ -97,9 +103,48 @@ describe("moorage rebuild", () => {
     },
   );
 
+  startTest("is what a new database waits for, unless it is to begin anew", async ({ start, stateDir }) => {
+    const first = await start();
+    await push(repositoryOf(first, "team/app"), image(), "v1");
+    expect(await run(first, "user", "create", "robot", "--grant", "team/*:pull")).toMatchObject({ code: 0 });
+    const { name } = readJson(await run(first, "export", "create", "--json"), copySchema);
+    await first.stop();
+    await dropDatabase(stateDir);
+
+    const second = await start();
+    expectLine(
+      await run(second, "export", "create"),
+      1,
+      /older than this database.*moorage rebuild.*moorage export create --force.*\(CONFLICT\)/,
+    );
+    expect((await run(second, "export", "list")).stderr).toMatch(
+      /^moorage: some are older than this database.*moorage rebuild.*moorage export create --force begins anew\n$/,
+    );
+    // Somebody was faster.
+    await push(repositoryOf(second, "team/other"), image(), "v1");
+    const rebuilt = await run(second, "rebuild", "--force");
+    expect(rebuilt.code).toBe(0);
+    expect(rebuilt.stdout).toMatch(new RegExp(`^export +${name}\\n`));
+    expect(rebuilt.stderr).toMatch(/what was deleted since is back\n/);
+    expect(rebuilt.stderr).toMatch(
+      /each access token that was revoked since, is good again. Look through moorage user list, moorage token list and moorage trust list\n$/,
+    );
+    expect((await run(second, "user", "list")).stdout).toMatch(/^robot /m);
+    expect(await run(second, "export", "create")).toMatchObject({ code: 0, stderr: "" });
+    const beside = await run(second, "rebuild", "--force");
+    expect(beside.stderr).toMatch(/users, access tokens and trust rules were left as they are in this database\n$/);
+    await second.stop();
+    await dropDatabase(stateDir);
+
+    const third = await start();
+    expect(await run(third, "export", "create", "--force")).toMatchObject({ code: 0, stderr: "" });
+    const { exports, halted } = readJson(await run(third, "export", "list", "--json"), copiesSchema);
+    expect({ number: exports.length, halted }).toEqual({ number: 3, halted: false });
+  });
+
   startTest("says that there is nothing to be put back", async ({ start }) => {
     const registry = await start();
-    expectLine(await run(registry, "rebuild"), 1, /there is no such export that is whole \(NOT_FOUND\)/);
+    expectLine(await run(registry, "rebuild"), 1, /there is no such export that is whole and has rows \(NOT_FOUND\)/);
     const listed = await run(registry, "export", "list");
     expect(listed).toMatchObject({ code: 0, stdout: "" });
   });
