@@ -1,9 +1,8 @@
 /** What the client of the relay is answered. */
 import type { ServerResponse } from "node:http";
 import { OciError } from "../../src/oci/errors.ts";
-import { resolveLocation } from "./append.ts";
 import { type Field, valueOf, without } from "./headers.ts";
-import { isSameHost, type Realms } from "./realms.ts";
+import { isUpstream, type Realms } from "./realms.ts";
 import type { Answer } from "./upstream.ts";
 
 /** How upstream's answers read at the relay's own address. */
@@ -36,12 +35,16 @@ export class Translation {
     });
   }
 
-  /** Upstream's own addresses become paths, which every client resolves; others, such as a bucket's, stay. */
+  /**
+   * Upstream's own addresses become paths, which every client resolves; others, such as a bucket's, stay, and are whole:
+   * a client would take a path of a realm elsewhere for one of the relay's.
+   */
   #address(address: string, asked: URL): string {
-    if (!/^([a-z][a-z\d+.-]*:)?\/\//i.test(address) || !URL.canParse(address, asked.href)) return address;
-    if (!isSameHost(new URL(address, asked), this.#upstream)) return address;
-    const { pathname, search, hash } = resolveLocation(address, asked, this.#upstream);
-    return pathname + search + hash;
+    if (!URL.canParse(address, asked.href)) return address;
+    const url = new URL(address, asked);
+    const names = /^([a-z][a-z\d+.-]*:)?(\/\/)?/i.exec(address);
+    if (!isUpstream(url, this.#upstream)) return names?.[1] === undefined ? url.href : address;
+    return names?.[2] === undefined ? address : url.pathname + url.search + url.hash;
   }
 }
 

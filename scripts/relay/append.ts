@@ -1,7 +1,7 @@
 /** Sends an upload's chunks, each for as long as it takes; a broken connection is gone on from where upstream stands. */
 import type { Chunk, HeldBody } from "./held-body.ts";
 import { type Field, lengthOf, valueOf, without } from "./headers.ts";
-import { isSameHost } from "./realms.ts";
+import { isUpstream } from "./realms.ts";
 import type { Proof } from "./renewal.ts";
 import type { Session, Sessions } from "./sessions.ts";
 import { type Answer, Broken, type Upstream } from "./upstream.ts";
@@ -365,11 +365,11 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** A `Location` of upstream, which may take its own host for one that is reached without TLS. */
+/** A `Location` of upstream, which may take itself for one that is reached without TLS. */
 export function resolveLocation(location: string, from: URL, upstream: URL): URL {
   if (!URL.canParse(location, from.href)) return from;
   const url = new URL(location, from);
-  return isSameHost(url, upstream) ? new URL(url.pathname + url.search, upstream) : url;
+  return isUpstream(url, upstream) ? new URL(url.pathname + url.search, upstream) : url;
 }
 
 function requireHeld(offset: number, begin: number, end: number): void {

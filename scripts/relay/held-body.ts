@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { Places } from "./places.ts";
-import { fill, type Frame, type Window } from "./window.ts";
+import { fill, type Frame, UNCOUNTED_BODY_BYTES, type Window } from "./window.ts";
 
 /** Bytes of a body that go upstream as one request, held until that has said that it has them. */
 export interface Chunk {
@@ -13,11 +13,15 @@ export interface Chunk {
 export interface HeldBodyOptions {
   /** Content-Length; null: told by its end alone */
   readonly lengthBytes: number | null;
+  /** The client's address. */
+  readonly owner: string;
   /** Frames of a chunk: those that upstream wants at least, and the most that it is given. */
   readonly least: number;
   readonly most: number;
   /** How long a client may leave a frame half filled where others wait for one, ms. */
   readonly idleMs: number;
+  /** How long it may be at filling one then, ms; null: as long as something comes. */
+  readonly fillMs: number | null;
   readonly signal: AbortSignal;
 }
 
@@ -41,6 +45,8 @@ export class HeldBody {
   /** Whether there is more to read than there is room for. */
   #isBlocked = false;
   #readAtMs = Date.now();
+  /** When the frame was had that fills. */
+  #openedAtMs = Date.now();
   #ended = false;
   #flushed = false;
   #error: Error | null = null;
@@ -52,7 +58,7 @@ export class HeldBody {
     this.#window = window;
     this.#options = options;
     this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
-    this.#idle = setInterval(() => this.#flushIfIdle(), options.idleMs / 2);
+    this.#idle = setInterval(() => this.#flushIfIdle(), Math.min(options.idleMs, options.fillMs ?? Infinity) / 2);
     void this.#pump().then(
       () => this.#end(null),
       (error: unknown) => this.#end(error instanceof Error ? error : new Error(String(error))),
@@ -98,6 +104,7 @@ export class HeldBody {
   }
 
   async #pump(): Promise<void> {
+    let early: Buffer = Buffer.alloc(0);
     this.#isReading = true;
     // Destroyed, the body would take the connection with it, and the answer.
     for await (const read of this.#body.iterator({ destroyOnReturn: false })) {
@@ -106,14 +113,26 @@ export class HeldBody {
       if (!Buffer.isBuffer(piece)) throw new TypeError("a body is read as bytes");
       this.#isReading = false;
       this.#readAtMs = Date.now();
-      for (let rest = piece; rest.length > 0;) {
-        this.#filling ??= await this.#room();
-        rest = rest.subarray(fill(this.#filling, rest));
-        if (this.#filling.length === this.#filling.capacity) await this.#complete(this.#filling);
-      }
+      // A place is taken for bytes that have come, not for a client that has only said that they will.
+      const bytes = this.#hasBegun ? piece : Buffer.concat([early, piece]);
+      const isEarly = !this.#hasBegun && bytes.length < UNCOUNTED_BODY_BYTES;
+      early = isEarly ? bytes : Buffer.alloc(0);
+      if (!isEarly) await this.#hold(bytes);
       this.#isReading = true;
     }
+    if (early.length > 0 && !this.#abort.signal.aborted) await this.#hold(early);
     if (this.#abort.signal.aborted) setImmediate(() => this.#body.resume());
+  }
+
+  async #hold(bytes: Buffer): Promise<void> {
+    for (let rest = bytes; rest.length > 0;) {
+      if (this.#filling === null) {
+        this.#filling = await this.#room();
+        this.#openedAtMs = Date.now();
+      }
+      rest = rest.subarray(fill(this.#filling, rest));
+      if (this.#filling.length === this.#filling.capacity) await this.#complete(this.#filling);
+    }
   }
 
   #end(error: Error | null): void {
@@ -153,7 +172,7 @@ export class HeldBody {
       this.#isBlocked = true;
       this.#wake();
     }
-    await places.take(count, isUrgent, this.#signal);
+    await places.take(count, { owner: this.#options.owner, isUrgent }, this.#signal);
     this.#isBlocked = false;
     // It may have been closed just when they came.
     if (!this.#signal.aborted) return;
@@ -172,6 +191,7 @@ export class HeldBody {
     const frame = await this.#frame();
     fill(frame, filled.buffer.subarray(0, filled.length));
     this.#filling = frame;
+    this.#openedAtMs = Date.now();
     this.#giveBack(filled);
     if (frame.length === frame.capacity) await this.#complete(frame);
   }
@@ -179,8 +199,11 @@ export class HeldBody {
   /** A client that has stopped keeps nobody from going on: what it has sent goes upstream as it is. */
   #flushIfIdle(): void {
     const frame = this.#filling;
-    const { idleMs } = this.#options;
-    if (frame === null || !this.#isReading || Date.now() - this.#readAtMs < idleMs) return;
+    const { idleMs, fillMs } = this.#options;
+    if (frame === null || !this.#isReading) return;
+    const now = Date.now();
+    const isIdle = now - this.#readAtMs >= idleMs || (fillMs !== null && now - this.#openedAtMs >= fillMs);
+    if (!isIdle) return;
     if (!(frame.kind === "frame" ? this.#window.frames : this.#window.starts).awaited) return;
     this.#filling = null;
     this.#full.push(frame);

@@ -3,7 +3,8 @@ import type { ClientRequest, IncomingMessage, ServerResponse } from "node:http";
 import { finished } from "node:stream/promises";
 import { bodyRefusal, readRest, sendError, type Translation } from "./answers.ts";
 import { endToEnd, type Field, lengthOf, outgoing, pairs, without } from "./headers.ts";
-import { Broken, reasonOf, responseOf, type Upstream } from "./upstream.ts";
+import type { Places } from "./places.ts";
+import { Broken, reasonOf, responseOf, Silent, type Upstream } from "./upstream.ts";
 import { UNCOUNTED_BODY_BYTES, type Window } from "./window.ts";
 
 export interface Passage {
@@ -23,19 +24,16 @@ export interface Passage {
 /** How often a request is made that had no answer, and asks for nothing that twice is more than once. */
 const TRIES = 3;
 const WAIT_MS = 200;
+/** A client that does not read its answer is waited for so many times the silence of upstream. */
+const UNREAD_PATIENCE = 15;
 
 /** @throws Broken; the signal's reason */
 export async function pass(upstream: Upstream, window: Window, passage: Passage): Promise<void> {
-  const { client, signal } = passage;
+  const { client } = passage;
   if (!hasBody(client)) return passWithoutBody(upstream, passage);
   const length = lengthOf(client.headers["content-length"]);
-  if (length !== null && length <= UNCOUNTED_BODY_BYTES) return passOnce(upstream, passage);
-  await window.passages.take(1, () => true, signal);
-  try {
-    await passOnce(upstream, passage);
-  } finally {
-    window.passages.give(1);
-  }
+  const isCounted = length === null || length > UNCOUNTED_BODY_BYTES;
+  return passOnce(upstream, passage, isCounted ? window.passages : null);
 }
 
 async function passWithoutBody(upstream: Upstream, passage: Passage): Promise<void> {
@@ -45,9 +43,11 @@ async function passWithoutBody(upstream: Upstream, passage: Passage): Promise<vo
   const isRepeatable = begins || ["GET", "HEAD", "OPTIONS"].includes(method);
   for (let tries = 1; ; tries++) {
     try {
-      return await passOnce(upstream, passage);
+      return await passOnce(upstream, passage, null);
     } catch (error) {
-      if (!(error instanceof Broken) || !isRepeatable || response.headersSent || tries === TRIES) throw error;
+      // Who has been silent for so long has had its time.
+      const isOver = !(error instanceof Broken) || error instanceof Silent || response.headersSent;
+      if (isOver || !isRepeatable || tries === TRIES) throw error;
     }
     await new Promise((resolve) => {
       setTimeout(resolve, WAIT_MS * tries);
@@ -56,16 +56,24 @@ async function passWithoutBody(upstream: Upstream, passage: Passage): Promise<vo
   }
 }
 
-async function passOnce(upstream: Upstream, passage: Passage): Promise<void> {
+/** @param places for the bytes of its body on their way; null: it has none, or few */
+async function passOnce(upstream: Upstream, passage: Passage, places: Places | null): Promise<void> {
   const { client, response, url, signal, translation, onMoved, onAnswer, silentMs } = passage;
   const stop = new AbortController();
   const request = upstream.open(client.method ?? "GET", url, passage.fields, AbortSignal.any([signal, stop.signal]));
+  let unread = 0;
   const timer = setTimeout(() => {
-    stop.abort(new Broken(`nothing moved for ${String(Math.ceil(silentMs / 1000))} s`));
+    // What waits for the client is not upstream's silence.
+    unread += 1;
+    if (response.writableLength > 0 && unread < UNREAD_PATIENCE) timer.refresh();
+    else stop.abort(new Silent(silentMs));
   }, silentMs);
+  const over = new AbortController();
+  request.once("close", () => over.abort());
   try {
     const answered = responseOf(request);
-    sendBody(client, request, (bytes) => {
+    const body = { client, places, signal: over.signal };
+    void sendBody(request, body, (bytes) => {
       timer.refresh();
       onMoved(bytes);
     });
@@ -76,13 +84,17 @@ async function passOnce(upstream: Upstream, passage: Passage): Promise<void> {
     onAnswer(status, fields);
     if (status >= 400 && !client.complete) {
       // It is of no use to anybody any more.
-      client.unpipe(request);
+      over.abort();
       await readRest(response);
     }
     const refusal = bodyRefusal(status, fields, lengthOf(client.headers["content-length"]));
     if (refusal === null) {
       response.writeHead(status, answer.statusMessage ?? "", translation.fields(fields, url).flat());
-      answer.on("data", () => timer.refresh());
+      answer.on("data", () => {
+        unread = 0;
+        timer.refresh();
+      });
+      response.on("drain", () => timer.refresh());
       answer.once("end", () => {
         if (answer.rawTrailers.length > 0) response.addTrailers(outgoing(pairs(answer.rawTrailers)));
       });
@@ -111,19 +123,61 @@ function answerFields(answer: IncomingMessage, client: IncomingMessage): Field[]
   return isChunked && client.httpVersion === "1.1" ? fields : without(fields, "trailer");
 }
 
-function sendBody(client: IncomingMessage, request: ClientRequest, onMoved: (bytes: number) => void): void {
+interface Body {
+  readonly client: IncomingMessage;
+  readonly places: Places | null;
+  /** Nobody wants the rest: what the client still sends is read to nowhere. */
+  readonly signal: AbortSignal;
+}
+
+/** A place is taken for bytes that have come, until they have left: a client that stops in the middle holds none. */
+async function sendBody(
+  request: ClientRequest,
+  { client, places, signal }: Body,
+  onMoved: (bytes: number) => void,
+): Promise<void> {
   if (!hasBody(client)) {
     request.end();
     return;
   }
-  // Upstream may answer before it has read all, and close: what the client still sends is read to nowhere then.
-  request.once("error", () => client.unpipe(request).resume());
-  request.once("close", () => client.unpipe(request).resume());
-  client.on("data", (piece: Buffer) => onMoved(piece.length));
-  client.once("end", () => {
+  let wake: (() => void) | null = null;
+  signal.addEventListener("abort", () => wake?.(), { once: true });
+  try {
+    // Destroyed, the body would take the connection with it, and the answer.
+    for await (const read of client.iterator({ destroyOnReturn: false })) {
+      const piece: unknown = read;
+      if (!Buffer.isBuffer(piece)) throw new TypeError("a body is read as bytes");
+      if (signal.aborted || !(await isPlaced(places, client.socket.remoteAddress ?? "", signal))) continue;
+      try {
+        await new Promise<void>((resolve) => {
+          // A connection that breaks may not call back.
+          wake = resolve;
+          request.write(piece, () => resolve());
+        });
+      } finally {
+        places?.give(1);
+      }
+      if (!signal.aborted) onMoved(piece.length);
+    }
+    if (signal.aborted) return;
     if (client.rawTrailers.length > 0) request.addTrailers(outgoing(pairs(client.rawTrailers)));
-  });
-  client.pipe(request);
+    request.end();
+  } catch {
+    // The client went away in the middle, and upstream is not to take what it has for all.
+    request.destroy();
+  }
+}
+
+/** @returns false: it is not needed any more */
+async function isPlaced(places: Places | null, owner: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await places?.take(1, { owner, isUrgent: () => true }, signal);
+  } catch {
+    return false;
+  }
+  // It may have been over just when it came.
+  if (signal.aborted) places?.give(1);
+  return !signal.aborted;
 }
 
 /** RFC 9112 section 6.3: these two tell of a body. */

@@ -1,7 +1,18 @@
+/** Who wants places. */
+export interface Claimant {
+  /** Its address: those of one address take turns with those of others, however many they are. */
+  readonly owner: string;
+  /** Asked again each time that places come free. */
+  readonly isUrgent: () => boolean;
+}
+
 /** A number of places that requests share; who finds too few waits in line. */
 export class Places {
   #free: number;
   readonly #line: Claim[] = [];
+  /** When each owner was served last while there was a line. */
+  readonly #turns = new Map<string, number>();
+  #turn = 0;
 
   constructor(total: number) {
     this.#free = total;
@@ -18,21 +29,24 @@ export class Places {
   }
 
   /**
-   * Resolves once the places are the caller's. Those who are urgent come first, each group in the order of asking; so
-   * nobody waits for ever as long as all who have places give them back without getting more.
-   * @param isUrgent asked again each time that places come free
-   * @throws the signal's reason
+   * Resolves once the places are the caller's. Those who are urgent come first; in each group comes first whose owner was
+   * served longest ago, and then whoever asked first. So nobody waits for ever as long as all who have places give them
+   * back without getting more.
+   * @throws the signal's reason; where it comes just after the places, they are the caller's nevertheless
    */
-  async take(count: number, isUrgent: () => boolean, signal: AbortSignal): Promise<void> {
+  async take(count: number, claimant: Claimant, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (this.has(count)) {
       this.#free -= count;
       return;
     }
     const { promise, resolve, reject } = deferred();
-    const claim: Claim = { count, isUrgent, grant: resolve };
+    const claim: Claim = { ...claimant, count, grant: resolve };
     const leave = (): void => {
-      this.#line.splice(this.#line.indexOf(claim), 1);
+      const at = this.#line.indexOf(claim);
+      // Granted just now: the places are the caller's, who gives them back.
+      if (at === -1) return;
+      this.#line.splice(at, 1);
       reject(signal.reason instanceof Error ? signal.reason : new Error("the wait was given up"));
       // It may have been all that kept those behind it from being served.
       this.#serve();
@@ -54,19 +68,27 @@ export class Places {
 
   #serve(): void {
     for (;;) {
-      const claim = this.#line.find(({ isUrgent }) => isUrgent()) ?? this.#line[0];
+      const [claim] = this.#line.toSorted(
+        (a, b) => Number(b.isUrgent()) - Number(a.isUrgent()) || this.#turnOf(a) - this.#turnOf(b),
+      );
+      if (claim === undefined) this.#turns.clear();
       // Whoever needs more than there are is not passed by: smaller claims could keep it waiting for good.
       if (claim === undefined || claim.count > this.#free) return;
       this.#line.splice(this.#line.indexOf(claim), 1);
       this.#free -= claim.count;
+      this.#turn += 1;
+      this.#turns.set(claim.owner, this.#turn);
       claim.grant();
     }
   }
+
+  #turnOf({ owner }: Claim): number {
+    return this.#turns.get(owner) ?? 0;
+  }
 }
 
-interface Claim {
+interface Claim extends Claimant {
   readonly count: number;
-  readonly isUrgent: () => boolean;
   readonly grant: () => void;
 }
 

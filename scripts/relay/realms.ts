@@ -41,10 +41,13 @@ export class Realms {
     return url;
   }
 
+  /** @returns what the relay answers at; null: the client is left to go there by itself */
   #learn(realm: string): string | null {
     if (!/^https?:\/\//i.test(realm) || !URL.canParse(realm)) return null;
     const url = new URL(realm);
-    const own = isSameHost(url, this.#upstream);
+    const own = isUpstream(url, this.#upstream);
+    // Who said https for the registry has not said that a password may go to others without.
+    if (!own && url.protocol === "http:" && this.#upstream.protocol === "https:") return null;
     const bare = own ? new URL(url.pathname, this.#upstream) : new URL(url.pathname, url.origin);
     const known = [...this.#known].find(([, { href }]) => href === bare.href)?.[0];
     if (known !== undefined) return known + url.search;
@@ -56,9 +59,12 @@ export class Realms {
 }
 
 /**
- * Whether an address that upstream gives of itself is upstream, though a proxy before it may have hidden from it that it
- * is reached by https.
+ * Whether an address that upstream gives is its own: scheme, host and port are the same. One that is reached by https may
+ * say http, and leave the port out, where a proxy before it takes TLS off. The other way round never: what was to go over
+ * TLS would go without it.
  */
-export function isSameHost(url: URL, upstream: URL): boolean {
-  return url.hostname === upstream.hostname && (url.port === upstream.port || url.port === "");
+export function isUpstream(url: URL, upstream: URL): boolean {
+  if (url.origin === upstream.origin) return true;
+  const isBehindTls = url.protocol === "http:" && upstream.protocol === "https:";
+  return isBehindTls && url.hostname === upstream.hostname && (url.port === "" || url.port === upstream.port);
 }

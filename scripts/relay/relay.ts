@@ -40,8 +40,10 @@ export interface RelayOptions {
 
 /** How long a client may say nothing while others wait for what it holds. */
 const IDLE_MS = 10_000;
-/** A request that is passed on is given so many times the silence of a chunk: a registry may read a blob back. */
-const PASSAGE_PATIENCE = 15;
+/** How long it may take to fill that, where upstream takes chunks of any length. */
+const FILL_MS = 2000;
+/** An upload that is passed on is given so many times the silence of a chunk: a registry may read a blob back. */
+const UPLOAD_PATIENCE = 15;
 const TOKEN_FORM_BYTES_MAX = 64 * 1024;
 /** Bodies below have no bar: it would be gone before it is seen. */
 const SHOWN_BYTES = 1_000_000;
@@ -269,10 +271,12 @@ export class Relay {
     const lengthBytes = lengthOf(client.headers["content-length"]);
     const body = new HeldBody(client, this.#window, {
       lengthBytes,
+      owner: client.socket.remoteAddress ?? "",
       least,
       // Two at most: one is left to fill meanwhile.
       most: Math.max(least, Math.min(framesMax, FRAMES - 1)),
       idleMs: IDLE_MS,
+      fillMs: session.chunkMinBytes === 0 ? FILL_MS : null,
       signal,
     });
     const transfer = progress.begin({ repository: nameOf(session), totalBytes: lengthBytes });
@@ -343,7 +347,7 @@ export class Relay {
     try {
       await pass(this.#upstream, this.#window, {
         ...exchange,
-        silentMs: patience.silentMs * PASSAGE_PATIENCE,
+        silentMs: patience.silentMs * (hasBody(client) || client.method === "PUT" ? UPLOAD_PATIENCE : 1),
         onMoved: (bytes) => {
           moved += bytes;
           transfer?.moved(moved);

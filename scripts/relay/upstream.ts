@@ -24,6 +24,13 @@ export interface Answer {
 /** No answer: the connection could not be had, or broke, or nothing moved on it. */
 export class Broken extends Error {}
 
+/** Nothing moved for as long as is waited. */
+export class Silent extends Broken {
+  constructor(silentMs: number) {
+    super(`nothing moved for ${String(Math.ceil(silentMs / 1000))} s`);
+  }
+}
+
 export interface Question {
   readonly method: string;
   readonly url: URL;
@@ -66,7 +73,7 @@ export class Upstream {
     const stop = new AbortController();
     const request = this.open(method, url, fields, AbortSignal.any([signal, stop.signal]));
     const timer = setTimeout(() => {
-      stop.abort(new Broken(`nothing moved for ${String(Math.ceil(silentMs / 1000))} s`));
+      stop.abort(new Silent(silentMs));
     }, silentMs);
     try {
       const answered = responseOf(request);

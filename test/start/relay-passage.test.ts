@@ -1,5 +1,3 @@
-import { once } from "node:events";
-import { createServer, type RequestListener } from "node:http";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { writeFile } from "node:fs/promises";
@@ -10,29 +8,10 @@ import { RegistryClient, utf8 } from "../support/client.ts";
 import { freePort } from "../support/free-port.ts";
 import { expectLine, moorage } from "./cli-test.ts";
 import { makeAuthority, makeCertificate } from "./doctor-certificate.ts";
-import { Content, expectBlob, push, relayTest, RunningRelay, send } from "./relay-test.ts";
+import { Content, expectBlob, push, relayTest, RunningRelay, send, serve } from "./relay-test.ts";
 import { startTest } from "./start-test.ts";
 
 const MB = 1_000_000;
-
-/** A server of the test's own in place of a registry. */
-async function serve(listener: RequestListener, isRegistry = true) {
-  const server = createServer((incoming, outgoing) => {
-    if (isRegistry && incoming.url === "/v2/") outgoing.end("{}");
-    else listener(incoming, outgoing);
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new TypeError("a TCP server has an address with a port");
-  return {
-    url: `http://127.0.0.1:${String(address.port)}`,
-    async [Symbol.asyncDispose]() {
-      server.close().closeAllConnections();
-      await once(server, "close");
-    },
-  };
-}
 
 /** A request as it is written, with what no client's library would send. @returns all that comes back */
 async function sendRaw(host: string, lines: readonly string[]): Promise<string> {
@@ -139,7 +118,7 @@ describe("what the relay passes on", () => {
     expect(answer).toMatch(/body\r\n0\r\nX-Sum: of 7\r\n\r\n$/);
   });
 
-  relayTest("addresses: the registry's own become paths, others stay", async ({ startRelay }) => {
+  relayTest("addresses: the registry's own become paths, others and those with TLS stay", async ({ startRelay }) => {
     await using server = await serve(({ url: target = "", headers: { host = "" } }, outgoing) => {
       const own = `http://${host}`;
       const bucket = "https://bucket.example.com/object?signed=1";
@@ -160,8 +139,9 @@ describe("what the relay passes on", () => {
     const relay = await startRelay({}, server.url);
     const bucket = await send("GET", `${relay.url}/bucket`);
     expect(bucket).toMatchObject({ status: 307, headers: { location: "https://bucket.example.com/object?signed=1" } });
+    const { host } = new URL(server.url);
     const secure = await send("GET", `${relay.url}/secure`);
-    expect(secure.headers.location).toBe("/v2/a/blobs/uploads/1?s=a%2Fb");
+    expect(secure.headers.location).toBe(`https://${host}/v2/a/blobs/uploads/1?s=a%2Fb`);
     const { headers } = await send("GET", `${relay.url}/v2/a`);
     expect(headers.location).toBe("/v2/a?x=1");
     expect(headers.link).toBe('</v2/a?n=1>; rel="next", <https://bucket.example.com/object?signed=1>; rel="copy"');

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import http from "node:http";
+import http, { createServer, type RequestListener } from "node:http";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -192,6 +192,25 @@ export async function send(
   for await (const piece of answer) pieces.push(z.instanceof(Buffer).parse(piece));
   const { statusCode = 0, trailers } = answer;
   return { status: statusCode, headers: answer.headers, text: Buffer.concat(pieces).toString(), trailers };
+}
+
+/** A server of the test's own in place of a registry. */
+export async function serve(listener: RequestListener, isRegistry = true) {
+  const server = createServer((incoming, outgoing) => {
+    if (isRegistry && incoming.url === "/v2/") outgoing.end("{}");
+    else listener(incoming, outgoing);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new TypeError("a TCP server has an address with a port");
+  return {
+    url: `http://127.0.0.1:${String(address.port)}`,
+    async [Symbol.asyncDispose]() {
+      server.close().closeAllConnections();
+      await once(server, "close");
+    },
+  };
 }
 
 /** How clients send a blob: the requests that their sources have. */
