@@ -78,6 +78,24 @@ export class Stage {
     return this.#withCopy((state) => startRegistry(state, vars), use);
   }
 
+  /** A fresh process on a state that was pushed to: what the pushes left in a process is not in it. */
+  async withPushed<T>(
+    push: (registry: Server) => Promise<void>,
+    use: (registry: Server) => Promise<T>,
+    vars: Readonly<Record<string, string>> = {},
+  ): Promise<T> {
+    const startPushed = async (state: string): Promise<Server> => {
+      const registry = await startRegistry(state, vars);
+      try {
+        await push(registry);
+      } finally {
+        await registry.stop();
+      }
+      return startRegistry(state, vars);
+    };
+    return this.#withCopy(startPushed, use);
+  }
+
   async withBare<T>(use: (bare: Server) => Promise<T>): Promise<T> {
     return this.#withCopy((state) => startWorker("bare/worker.ts", state), use);
   }
