@@ -1,4 +1,4 @@
-import type { ByteRange } from "../http/range.ts";
+import { type ByteRange, bytesIn } from "../http/range.ts";
 import { randomText } from "./keys.ts";
 
 export interface MultipartRanges {
@@ -26,10 +26,7 @@ export function multipartRanges(
     ),
   }));
   const end = encoder.encode(`\r\n--${boundary}--\r\n`);
-  const lengthBytes = parts.reduce(
-    (sum, { head, range }) => sum + head.byteLength + range.end - range.start + 1,
-    end.byteLength,
-  );
+  const lengthBytes = parts.reduce((sum, { head, range }) => sum + head.byteLength + bytesIn(range), end.byteLength);
   const { readable, writable } = new FixedLengthStream(lengthBytes);
   void send(parts, end, writable, read);
   return { body: readable, lengthBytes, contentType: `multipart/byteranges; boundary=${boundary}` };

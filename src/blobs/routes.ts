@@ -5,13 +5,13 @@ import { configOf } from "../config.ts";
 import { databaseFor, read } from "../databases.ts";
 import { blobHeaders } from "../edge/content-headers.ts";
 import { heldMs } from "../edge/freshness.ts";
-import { type Bytes, findHeld, forget, forgetHeld, isCached, readContent } from "../edge/edge.ts";
+import { type Bytes, findHeld, forget, forgetHeld, isCached, readContent, readObject } from "../edge/edge.ts";
 import type { Held } from "../edge/held.ts";
 import type { CacheResult } from "../trace/trace.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { etagOf, isNotModified, rangeStands } from "../http/conditional.ts";
 import { stampedResponse } from "../edge/stamp.ts";
-import { type ByteRange, parseRange } from "../http/range.ts";
+import { type ByteRange, bytesIn, parseRange } from "../http/range.ts";
 import { type Digest, parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { multipartRanges } from "./multipart-ranges.ts";
@@ -64,7 +64,7 @@ blobs.get(blob, access("pull"), async (c) => {
       status: 206,
       headers: {
         ...headers,
-        "Content-Length": String(first.end - first.start + 1),
+        "Content-Length": String(bytesIn(first)),
         "Content-Range": `bytes ${String(first.start)}-${String(first.end)}/${String(size)}`,
       },
     });
@@ -136,10 +136,9 @@ async function findSource(c: BlobContext, digest: Digest): Promise<Source> {
     freshMs: heldMs(configOf(c.env)),
     currentKey: async () => row.objectKey,
     read: async (range) => {
-      const options = range === null ? {} : { range: { offset: range.start, length: range.end - range.start + 1 } };
-      const object = await c.env.BLOBS.get(row.objectKey, options);
-      if (object === null) throw unknownBlob(digest);
-      return { body: object.body, result: "bypass" };
+      const body = await readObject(c.env.BLOBS, row.objectKey, range);
+      if (body === null) throw unknownBlob(digest);
+      return { body, result: "bypass" };
     },
   };
 }

@@ -5,6 +5,7 @@
  * it is as if it had nothing. Keys begin with the namespace.
  */
 import { z } from "zod";
+import type { ByteRange } from "../http/range.ts";
 import { printError } from "../trace/log.ts";
 import type { Held } from "./held.ts";
 
@@ -50,7 +51,7 @@ export async function putHeld(key: string, held: Held, untilMs: number, nowMs: n
 export async function matchContent(
   key: string,
   objectKey: string,
-  slice: { readonly start: number; readonly end: number } | null,
+  slice: ByteRange | null,
 ): Promise<ReadableStream | null> {
   const range = slice === null ? "" : `bytes=${String(slice.start)}-${String(slice.end)}`;
   const response = await match(key, slice === null ? {} : { Range: range });

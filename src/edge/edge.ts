@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { configOf } from "../config.ts";
 import { EDGE_MEMORY_ITEM_MAX_BYTES, EDGE_READING_BYTES } from "../limits.ts";
+import { type ByteRange, bytesIn } from "../http/range.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 import * as dataCentre from "./data-centre.ts";
@@ -102,9 +103,7 @@ export async function forgetHeld(
   kind: HeldKind,
   digest: Digest,
 ): Promise<void> {
-  const key = heldKey(kind, repository, digest);
-  memory.forget(key);
-  await dataCentre.remove(inDataCentre(env, key));
+  await forgetKeys(env, [heldKey(kind, repository, digest)]);
 }
 
 /** After a delete: neither this isolate nor its data centre answers with it any more, and the bytes go. */
@@ -113,7 +112,10 @@ export async function forget(
   kind: HeldKind,
   digest: Digest,
 ): Promise<void> {
-  const keys = [heldKey(kind, repository, digest), contentKey(digest)];
+  await forgetKeys(env, [heldKey(kind, repository, digest), contentKey(digest)]);
+}
+
+async function forgetKeys(env: Env, keys: readonly string[]): Promise<void> {
   for (const key of keys) {
     memory.forget(key);
     fills.forget(key);
@@ -131,12 +133,6 @@ export interface Bytes {
   readonly result: CacheResult;
 }
 
-/** Bytes `first` to `last`, both included; null: all. */
-export interface Slice {
-  readonly start: number;
-  readonly end: number;
-}
-
 /** bytes that are being read into memory at this moment, for all requests of the isolate */
 let readingBytes = 0;
 
@@ -151,7 +147,7 @@ export async function readContent(
   request: EdgeRequest,
   digest: Digest,
   held: Held & { readonly objectKey: string },
-  slice: Slice | null,
+  slice: ByteRange | null,
 ): Promise<Bytes | null> {
   const { env } = request;
   const config = configOf(env);
@@ -163,7 +159,7 @@ export async function readContent(
     return { body: cut(known.body, slice), result: "memory" };
   }
   const wanted: Wanted = { digest, held, slice, key, url: inDataCentre(env, key), turn: memory.turn };
-  if (held.size > config.CACHE_BLOB_MAX_BYTES) return readObject(env.BLOBS, wanted);
+  if (held.size > config.CACHE_BLOB_MAX_BYTES) return missed(await readObject(env.BLOBS, held.objectKey, slice));
   const isSmall = held.size <= Math.min(EDGE_MEMORY_ITEM_MAX_BYTES, config.CACHE_MEMORY_BYTES / 16);
   if (!isSmall || readingBytes + held.size > EDGE_READING_BYTES) return streamContent(request, wanted, !isSmall);
   readingBytes += held.size;
@@ -177,7 +173,7 @@ export async function readContent(
 interface Wanted {
   readonly digest: Digest;
   readonly held: Held & { readonly objectKey: string };
-  readonly slice: Slice | null;
+  readonly slice: ByteRange | null;
   readonly key: string;
   /** in the data centre's cache */
   readonly url: string;
@@ -185,10 +181,14 @@ interface Wanted {
   readonly turn: number;
 }
 
-async function readObject(bucket: R2Bucket, { held, slice }: Wanted): Promise<Bytes | null> {
-  const range = slice === null ? {} : { range: { offset: slice.start, length: slice.end - slice.start + 1 } };
-  const object = await bucket.get(held.objectKey, range);
-  return object === null ? null : { body: object.body, result: "miss" };
+/** Of R2, past the caches. @param slice null: all of it; @returns null where R2 has no such object */
+export async function readObject(
+  bucket: R2Bucket,
+  objectKey: string,
+  slice: ByteRange | null,
+): Promise<ReadableStream | null> {
+  const range = slice === null ? {} : { range: { offset: slice.start, length: bytesIn(slice) } };
+  return (await bucket.get(objectKey, range))?.body ?? null;
 }
 
 async function streamContent(request: EdgeRequest, wanted: Wanted, isFilled: boolean): Promise<Bytes | null> {
@@ -196,9 +196,13 @@ async function streamContent(request: EdgeRequest, wanted: Wanted, isFilled: boo
   const bucket = request.env.BLOBS;
   const cached = await dataCentre.matchContent(url, held.objectKey, slice);
   if (cached !== null) return { body: cached, result: "cache" };
-  const read = await readObject(bucket, wanted);
-  if (read !== null && isFilled) fill(request, wanted, async () => (await bucket.get(held.objectKey))?.body ?? null);
-  return read;
+  const body = await readObject(bucket, held.objectKey, slice);
+  if (body !== null && isFilled) fill(request, wanted, async () => readObject(bucket, held.objectKey, null));
+  return missed(body);
+}
+
+function missed(body: ReadableStream | null): Bytes | null {
+  return body === null ? null : { body, result: "miss" };
 }
 
 async function readSmall(request: EdgeRequest, wanted: Wanted): Promise<Bytes | null> {
@@ -253,7 +257,7 @@ function fill(
   context.waitUntil(filled());
 }
 
-function cut(bytes: Uint8Array, slice: Slice | null): Uint8Array {
+function cut(bytes: Uint8Array, slice: ByteRange | null): Uint8Array {
   return slice === null ? bytes : bytes.subarray(slice.start, slice.end + 1);
 }
 

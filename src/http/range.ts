@@ -6,6 +6,10 @@ export interface ByteRange {
   readonly end: number;
 }
 
+export function bytesIn({ start, end }: ByteRange): number {
+  return end - start + 1;
+}
+
 export type RangeAnswer =
   | { readonly kind: "whole" }
   | { readonly kind: "ranges"; readonly ranges: readonly [ByteRange, ...ByteRange[]] }
@@ -32,7 +36,7 @@ export function parseRange(header: string | undefined, size: number): RangeAnswe
   if (asked === 0) return { kind: "whole" };
   const [first, ...rest] = ranges;
   if (first === undefined) return { kind: "unsatisfiable" };
-  const bytes = ranges.reduce((sum, range) => sum + range.end - range.start + 1, 0);
+  const bytes = ranges.reduce((sum, range) => sum + bytesIn(range), 0);
   if (ranges.length > RANGES_MAX || (ranges.length > 1 && bytes > size)) return { kind: "whole" };
   return { kind: "ranges", ranges: [first, ...rest] };
 }

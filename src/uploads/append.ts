@@ -1,7 +1,7 @@
 import { newKey } from "../blobs/keys.ts";
 import { type BodyRoom, withBodyRoom } from "../http/body-budget.ts";
 import { BodyBroken } from "../http/body-reader.ts";
-import type { ByteRange } from "../http/range.ts";
+import { type ByteRange, bytesIn } from "../http/range.ts";
 import { READ_BYTES, SMALL_BODY_BYTES } from "../limits.ts";
 import type { DigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
@@ -120,7 +120,7 @@ async function appendHeld(
 
 /** @returns whether the body broke off */
 async function consume(writer: PartWriter, chunk: Chunk): Promise<boolean> {
-  const limitBytes = chunk.range === null ? Number.POSITIVE_INFINITY : chunk.range.end - chunk.range.start + 1;
+  const limitBytes = chunk.range === null ? Number.POSITIVE_INFINITY : bytesIn(chunk.range);
   try {
     const fits = chunk.body === null || (await writer.consume(chunk.body, limitBytes));
     if (!fits || (chunk.range !== null && writer.newBytes !== limitBytes)) throw wrongLength(limitBytes);

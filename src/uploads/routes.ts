@@ -9,7 +9,7 @@ import { configOf } from "../config.ts";
 import { databaseFor } from "../databases.ts";
 import type { RepositoryEnv } from "../env.ts";
 import { contentLength } from "../http/body.ts";
-import { type ByteRange, parseChunkRange } from "../http/range.ts";
+import { type ByteRange, bytesIn, parseChunkRange } from "../http/range.ts";
 import { PART_BYTES } from "../limits.ts";
 import { type Digest, parseDigest, parseDigestAlgorithm } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
@@ -275,7 +275,7 @@ function chunkRange(header: string | undefined, lengthBytes: number | null): Byt
       contentRange: header.slice(0, 100),
     });
   }
-  const span = range.end - range.start + 1;
+  const span = bytesIn(range);
   if (lengthBytes !== null && lengthBytes !== span) {
     throw new OciError("SIZE_INVALID", {
       reason: "Content-Range and Content-Length tell different lengths",
