@@ -1,6 +1,6 @@
 import { EXPORT_MINUTE, SCRUB_QUARANTINED_MAX } from "../limits.ts";
 import { exportStep, exportValue, isExportDue, parseExportState } from "./export.ts";
-import { birthOf, hasPredecessor, selectBirth } from "./predecessor.ts";
+import { birthOf, hasPredecessor, predecessorReason, selectBirth } from "./predecessor.ts";
 import { scrub, scrubValue } from "./scrub.ts";
 import { countOf, findingsOf, selectFindingsAfter, selectQuarantinedCount } from "./store.ts";
 import { selectValue, valueOf, writeValue } from "./values.ts";
@@ -58,8 +58,7 @@ export async function runIntegrityJobs(env: Env, nowMs: number, minute: number, 
     if (isHalted) {
       log({
         level: "error",
-        message:
-          "no copy of the index is made: R2 has copies that are older than this database. If that index was lost: moorage rebuild. If this one begins anew: moorage export create --force",
+        message: `no copy of the index is made: ${predecessorReason}`,
         databaseMadeAt: new Date(birth.bornMs).toISOString(),
       });
     }

@@ -7,6 +7,10 @@ import { rebuildValue, writeValue } from "./values.ts";
  * bucket was in use before; until somebody says which, those copies may be all that is left of it.
  */
 
+/** Why no copy is made, and what whoever is told of it can do. */
+export const predecessorReason =
+  "R2 has copies that are older than this database. If that index was lost: moorage rebuild. If this one begins anew: moorage export create --force, after which they go in their turn";
+
 const abandonedValue = "predecessor-abandoned";
 
 export interface Birth {

@@ -19,9 +19,10 @@ import { databaseFor } from "../databases.ts";
 import { forget } from "../edge/edge.ts";
 import { parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
-import { parseRepositoryName } from "../oci/repository.ts";
+import { parseRepositoryName, type RepositoryName } from "../oci/repository.ts";
 import { describeExports, exportStep, exportValue, isExportUnderWay, listExports, parseExportState } from "./export.ts";
 import {
+  type Finding,
   findingIdSchema,
   findingSchema,
   findingsSchema,
@@ -31,7 +32,7 @@ import {
 } from "./finding.ts";
 import { copiesSchema, copyRequestSchema, copySchema, rebuildRequestSchema, rebuiltSchema, toldCopy } from "./copy.ts";
 import { PartUnreadable } from "./part.ts";
-import { abandonPredecessor, birthOf, hasPredecessor, isOlder, selectBirth } from "./predecessor.ts";
+import { abandonPredecessor, birthOf, hasPredecessor, isOlder, predecessorReason, selectBirth } from "./predecessor.ts";
 import { discardContent, releaseContent } from "./quarantine.ts";
 import { rebuildStep } from "./rebuild.ts";
 import { parseScrubState, scrubValue, toldScrub } from "./scrub.ts";
@@ -121,9 +122,7 @@ integrity.openapi(
       throw new OciError("CONFLICT", { reason: "R2 has no object of it: it can only be pushed again", finding });
     }
     // Of a blob that was mended in its place the caches may have the bytes of before: they are there by the digest alone.
-    const repository = parseRepositoryName(released.repository ?? ANY_REPOSITORY);
-    const kind = released.kind === "blob" ? "blobs" : "manifests";
-    await forget({ env: c.env, repository }, kind, parseDigest(released.digest));
+    await forgetContent(c.env, parseRepositoryName(released.repository ?? ANY_REPOSITORY), released);
     return c.json(released, 200);
   },
 );
@@ -176,9 +175,7 @@ integrity.openapi(
       c.var.requester,
     );
     if (verified === null) throw new OciError("NOT_FOUND", { reason: "there is no such repository", repository });
-    for (const { kind, digest } of verified.findings) {
-      await forget({ env: c.env, repository }, kind === "blob" ? "blobs" : "manifests", parseDigest(digest));
-    }
+    for (const finding of verified.findings) await forgetContent(c.env, repository, finding);
     return c.json(verified, 200);
   },
 );
@@ -240,7 +237,7 @@ integrity.openapi(
         const entry = { action: "index.abandon", outcome: "ok" } as const;
         await db.batch([abandonPredecessor(db, Date.now()), insertAudit(db, c.var.requester, entry, Date.now())]);
       } else if (state === null || !isExportUnderWay(state)) {
-        throw new OciError("CONFLICT", `R2 has copies that are older than this database. ${WHAT_TO_DO}`);
+        throw new OciError("CONFLICT", predecessorReason);
       }
     }
     const further = await exportStep(c.env, saved, birth, isNew, Date.now());
@@ -283,8 +280,14 @@ integrity.openapi(
   },
 );
 
-const WHAT_TO_DO =
-  "If that index was lost: moorage rebuild. If this one begins anew: moorage export create --force, after which they go in their turn";
+/** The caches have nothing of it any more, in this isolate and in its data centre. */
+async function forgetContent(
+  env: Env,
+  repository: RepositoryName,
+  { kind, digest }: Pick<Finding, "kind" | "digest">,
+): Promise<void> {
+  await forget({ env, repository }, kind === "blob" ? "blobs" : "manifests", parseDigest(digest));
+}
 
 function noFinding(finding: number): OciError {
   return new OciError("NOT_FOUND", { reason: "there is no such finding", finding });
