@@ -47,8 +47,8 @@ export function parseOptions(argv: readonly string[]): Options {
 }
 
 function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({
+  return orUsage("npm start", "--port 5000", () =>
+    parseArgs({
       args: [...argv],
       options: {
         port: { type: "string" },
@@ -57,17 +57,27 @@ function parse(argv: readonly string[]) {
         config: { type: "string" },
         help: { type: "boolean" },
       },
-    }).values;
-  } catch (error) {
-    throw new UsageError(explain(error));
-  }
+    }),
+  ).values;
 }
 
-/** npm takes options for its own that do not come after `--`, and passes on their values alone. */
-function explain(error: unknown): string {
-  const stray = error instanceof Error ? /^Unexpected argument '(.*?)'\./.exec(error.message)?.[1] : undefined;
-  if (stray !== undefined) return `options come after --, as in: npm start -- --port 5000; "${stray}" is none`;
-  return `${error instanceof Error ? error.message : String(error)}; npm start -- --help lists what there is`;
+/**
+ * npm takes options for its own that do not come after `--`, and passes on their values alone.
+ * @param example options that the command takes
+ * @throws UsageError for what the arguments' parser refuses
+ */
+export function orUsage<T>(command: string, example: string, parseArguments: () => T): T {
+  try {
+    return parseArguments();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const stray = /^Unexpected argument '(.*?)'\./.exec(message)?.[1];
+    throw new UsageError(
+      stray === undefined
+        ? `${message}; ${command} -- --help lists what there is`
+        : `options come after --, as in: ${command} -- ${example}; "${stray}" is none`,
+    );
+  }
 }
 
 function parsePort(text: string): number {

@@ -2,7 +2,7 @@
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { isLoopback } from "../../src/access/trust-rule.ts";
-import { parsePath, projectRoot, UsageError } from "../options.ts";
+import { orUsage, parsePath, projectRoot, UsageError } from "../options.ts";
 import { isPlan, type Plan, planNames } from "./body-limit.ts";
 
 /** https://developers.cloudflare.com/r2/reference/data-location/#location-hints; D1 knows the same. */
@@ -52,8 +52,8 @@ export function parseDeployOptions(argv: readonly string[]): DeployOptions {
 }
 
 function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({
+  return orUsage("npm run deploy", "--plan pro", () =>
+    parseArgs({
       args: [...argv],
       options: {
         plan: { type: "string" },
@@ -64,17 +64,8 @@ function parse(argv: readonly string[]) {
         config: { type: "string" },
         help: { type: "boolean" },
       },
-    }).values;
-  } catch (error) {
-    throw new UsageError(explain(error));
-  }
-}
-
-/** npm takes options for its own that do not come after `--`, and passes on their values alone. */
-function explain(error: unknown): string {
-  const stray = error instanceof Error ? /^Unexpected argument '(.*?)'\./.exec(error.message)?.[1] : undefined;
-  if (stray !== undefined) return `options come after --, as in: npm run deploy -- --plan pro; "${stray}" is none`;
-  return `${error instanceof Error ? error.message : String(error)}; npm run deploy -- --help lists what there is`;
+    }),
+  ).values;
 }
 
 function parsePlan(name: string | undefined): Plan | undefined {

@@ -4,7 +4,7 @@ import { finished } from "node:stream/promises";
 import { bodyRefusal, readRest, sendError, type Translation } from "./answers.ts";
 import { endToEnd, type Field, lengthOf, outgoing, pairs, without } from "./headers.ts";
 import type { Places } from "./places.ts";
-import { Broken, reasonOf, responseOf, Silent, type Upstream } from "./upstream.ts";
+import { Broken, brokenBy, responseOf, Silent, type Upstream } from "./upstream.ts";
 import { UNCOUNTED_BODY_BYTES, type Window } from "./window.ts";
 
 export interface Passage {
@@ -108,8 +108,7 @@ async function passOnce(upstream: Upstream, passage: Passage, places: Places | n
     await finished(response, { readable: false });
   } catch (error) {
     signal.throwIfAborted();
-    if (stop.signal.reason instanceof Broken) throw stop.signal.reason;
-    throw error instanceof Broken ? error : new Broken(reasonOf(error), { cause: error });
+    throw brokenBy(error, stop.signal);
   } finally {
     clearTimeout(timer);
     if (!request.writableFinished) request.destroy();

@@ -90,8 +90,7 @@ export class Upstream {
       };
     } catch (error) {
       signal.throwIfAborted();
-      if (stop.signal.reason instanceof Broken) throw stop.signal.reason;
-      throw error instanceof Broken ? error : new Broken(reasonOf(error), { cause: error });
+      throw brokenBy(error, stop.signal);
     } finally {
       clearTimeout(timer);
       // After a whole answer to a whole request this does nothing, and the connection is kept.
@@ -148,8 +147,14 @@ async function readWhole(response: IncomingMessage, moved: () => void): Promise<
   return Buffer.concat(pieces);
 }
 
+/** Why a request had no answer. @param stopped what was given up for its silence, which says so itself */
+export function brokenBy(error: unknown, stopped: AbortSignal): Broken {
+  if (stopped.reason instanceof Broken) return stopped.reason;
+  return error instanceof Broken ? error : new Broken(reasonOf(error), { cause: error });
+}
+
 /** What a person can do something with, such as the name that was not found. */
-export function reasonOf(error: unknown): string {
+function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // Of several addresses, each has failed in its way.
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
