@@ -8,6 +8,7 @@ import { parseDigest } from "../../src/oci/digest.ts";
 import { parseRepositoryName } from "../../src/oci/repository.ts";
 import { blob, image, push } from "../fixtures/artifacts.ts";
 import { bodyOf, digest as digestOf, MIB, randomBytes } from "../fixtures/content.ts";
+import { keyOf } from "../fixtures/integrity.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { bearerFor, freshAddress, makeRobot } from "../fixtures/principals.ts";
 import { environmentWith, registryWith } from "../fixtures/registry.ts";
@@ -356,12 +357,10 @@ describe("what is cached", () => {
     const { digest } = layer.descriptor;
     const to = puller(repository, { ...counted.env, CACHE_BLOB_MAX_BYTES: "0" });
     await ask(async () => to.getBlob(digest));
-    const row = await env.DB.prepare("SELECT object_key AS objectKey FROM blobs WHERE digest = ?1")
-      .bind(digest)
-      .first<{ objectKey: string }>();
+    const oldKey = await keyOf(digest);
     const newKey = `blobs/moved-${crypto.randomUUID()}`;
     await env.BLOBS.put(newKey, layer.bytes);
-    await env.BLOBS.delete(row?.objectKey ?? "");
+    await env.BLOBS.delete(oldKey);
     await env.DB.prepare("UPDATE blobs SET object_key = ?2 WHERE digest = ?1").bind(digest, newKey).run();
     const again = await ask(async () => to.getBlob(digest));
     expect(again.status).toBe(200);
@@ -376,11 +375,7 @@ describe("what is cached", () => {
       await repository.pushBlob(layer.bytes);
       const { digest } = layer.descriptor;
       const to = puller(repository);
-      const keyOf = async (): Promise<string> =>
-        (await env.DB.prepare("SELECT object_key AS key FROM blobs WHERE digest = ?1")
-          .bind(digest)
-          .first<string>("key")) ?? "";
-      await env.BLOBS.put(await keyOf(), randomBytes(size));
+      await env.BLOBS.put(await keyOf(digest), randomBytes(size));
       expect((await ask(async () => to.getBlob(digest))).body).not.toEqual(layer.bytes);
       await env.DB.prepare("UPDATE blobs SET quarantined_at = ?2 WHERE digest = ?1").bind(digest, Date.now()).run();
       await repository.pushBlob(layer.bytes);
@@ -426,17 +421,15 @@ describe("what is cached", () => {
     const layer = blob(randomBytes(5000));
     await repository.pushBlob(layer.bytes);
     const { digest } = layer.descriptor;
-    const key = await env.DB.prepare("SELECT object_key AS key FROM blobs WHERE digest = ?1")
-      .bind(digest)
-      .first<string>("key");
+    const key = await keyOf(digest);
     vi.spyOn(console, "error").mockImplementation(() => undefined);
     onTestFinished(() => void vi.restoreAllMocks());
     for (const bad of [randomBytes(5000), layer.bytes.slice(0, 2500)]) {
-      await env.BLOBS.put(key ?? "", bad);
+      await env.BLOBS.put(key, bad);
       // A connection that ends before the length that was told is how its reader sees it.
       await ask(async () => puller(repository).getBlob(digest)).catch(() => null);
     }
-    await env.BLOBS.put(key ?? "", layer.bytes);
+    await env.BLOBS.put(key, layer.bytes);
     expect(await ask(async () => puller(repository).getBlob(digest))).toMatchObject({ r2: 1, body: layer.bytes });
     expect(await ask(async () => puller(repository).getBlob(digest))).toMatchObject({ r2: 0, body: layer.bytes });
   });
@@ -454,10 +447,8 @@ describe("what is cached", () => {
     const late: Promise<unknown>[] = [];
     const context = { waitUntil: (promise: Promise<unknown>): void => void late.push(promise) };
     const request = { env: environment, context, repository: parseRepositoryName(repository.name) };
-    const row = await env.DB.prepare("SELECT object_key AS objectKey, size FROM blobs WHERE digest = ?1")
-      .bind(large.descriptor.digest)
-      .first<{ objectKey: string; size: number }>();
-    const held = { mediaType: "", body: null, objectKey: row?.objectKey ?? "", size: row?.size ?? 0 };
+    const objectKey = await keyOf(large.descriptor.digest);
+    const held = { mediaType: "", body: null, objectKey, size: large.descriptor.size };
     const read = async (): Promise<Uint8Array> => {
       const content = await readContent(request, parseDigest(large.descriptor.digest), held, null);
       return new Response(content?.body ?? null).bytes();

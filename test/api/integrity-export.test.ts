@@ -10,7 +10,7 @@ import { runSchedule } from "../../src/lifecycle/schedule.ts";
 import { EXPORT_INTERVAL_SECONDS, EXPORT_MINUTE, EXPORT_PARTS_PER_STEP, EXPORTS_KEPT } from "../../src/limits.ts";
 import { type Artifact, artifact, blob, emptyBlob, image, index, push, referrer } from "../fixtures/artifacts.ts";
 import { bodyOf, randomBytes, sameBytes } from "../fixtures/content.ts";
-import { keptValue, keyOf, loseDatabase, makeExport, rebuild } from "../fixtures/integrity.ts";
+import { jobsRule, keptValue, keyOf, loseDatabase, makeExport, rebuild } from "../fixtures/integrity.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { createToken, createUser, read, refused, send } from "../fixtures/management.ts";
 import { freshAddress } from "../fixtures/principals.ts";
@@ -93,14 +93,7 @@ describe("an export and a rebuild", () => {
       password: "a long passphrase",
     });
     const token = await createToken(user.name);
-    const rule = {
-      name: "jobs",
-      issuer: "https://token.actions.githubusercontent.com",
-      audience: "registry",
-      conditions: { repository: ["my-org/*"] },
-      grants: ["team/*:push"],
-    };
-    expect((await send("POST", "trust-rules", rule)).status).toBe(201);
+    expect((await send("POST", "trust-rules", jobsRule)).status).toBe(201);
     const before = await contentOf();
     const made = await makeExport();
     await loseDatabase();

@@ -11,7 +11,7 @@ import { runSchedule } from "../../src/lifecycle/schedule.ts";
 import { EXPORT_INTERVAL_SECONDS, EXPORT_MINUTE, EXPORTS_KEPT, REBUILD_MISSING_MAX } from "../../src/limits.ts";
 import { type Artifact, blob, image, push } from "../fixtures/artifacts.ts";
 import { bodyOf, randomBytes, sameBytes } from "../fixtures/content.ts";
-import { keptValue, keyOf, loseDatabase, makeExport, rebuild } from "../fixtures/integrity.ts";
+import { jobsRule, keptValue, keyOf, loseDatabase, makeExport, rebuild } from "../fixtures/integrity.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { createToken, createUser, pulls, read, refused, send } from "../fixtures/management.ts";
 import { freshRepository, registryWith } from "../fixtures/registry.ts";
@@ -312,14 +312,7 @@ describe("users and access tokens after a rebuild", () => {
   it("stay as they are in a live index: what was deleted or revoked since the copy is not good again", async () => {
     const [deleted, revoked] = [await createUser({ grants: ["**:pull"] }), await createUser({ grants: ["**:pull"] })];
     const [one, two] = [await createToken(deleted.name), await createToken(revoked.name)];
-    const rule = {
-      name: "jobs",
-      issuer: "https://token.actions.githubusercontent.com",
-      audience: "registry",
-      conditions: { repository: ["my-org/*"] },
-      grants: ["team/*:push"],
-    };
-    expect((await send("POST", "trust-rules", rule)).status).toBe(201);
+    expect((await send("POST", "trust-rules", jobsRule)).status).toBe(201);
     await makeExport();
     expect((await send("DELETE", `users/${deleted.name}`)).status).toBe(204);
     expect((await send("DELETE", `users/${revoked.name}/tokens/${two.id}`)).status).toBe(204);
