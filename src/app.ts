@@ -39,9 +39,9 @@ app.use(async (c, next) => {
   c.set("requestId", requestId);
   c.set("trace", trace);
   const handled = traced(trace, next);
-  // A client that goes away ends its request where it stands. One that brings bytes is let go on to its end: it has
-  // a part of the isolate's body budget to give back, and what came before the break to put in order.
-  if (c.req.raw.body !== null) c.executionCtx.waitUntil(handled);
+  // A client that goes away ends its request where it stands, and no `finally` runs. So each is let go on to its end: it
+  // has a part of what the isolate shares to give back (bodies, reads, logins), and to forget what it has deleted.
+  c.executionCtx.waitUntil(handled);
   await handled;
   if (c.get("isStamped") !== true) {
     // Not c.header: on an answer that stands it makes a new one each time, and a stream of its text.
