@@ -5,7 +5,7 @@ import { configOf } from "../config.ts";
 import { databaseFor, read } from "../databases.ts";
 import { blobHeaders } from "../edge/content-headers.ts";
 import { heldMs } from "../edge/freshness.ts";
-import { type Bytes, findHeld, forget, forgetHeld, isCached, readContent, readObject } from "../edge/edge.ts";
+import { type Bytes, findHeld, forget, isCached, readHeld, readObject } from "../edge/edge.ts";
 import type { Held } from "../edge/held.ts";
 import type { CacheResult } from "../trace/trace.ts";
 import type { RepositoryEnv } from "../env.ts";
@@ -163,14 +163,9 @@ async function cachedSource(
     freshMs: found.untilMs - Date.now(),
     currentKey: async () => (found.result === "miss" ? first.objectKey : ((await ask(false))?.objectKey ?? null)),
     read: async (range) => {
-      const bytes = await readContent(request, digest, first, range);
-      if (bytes !== null) return bytes;
-      // Deleted by another isolate; it may have been pushed again since, under another key.
-      await forgetHeld(request, "blobs", digest);
-      const again = keyed((await findHeld(request, "blobs", digest, askForHeld))?.held ?? null);
-      const bytesAgain = again === null ? null : await readContent(request, digest, again, range);
-      if (bytesAgain === null) throw unknownBlob(digest);
-      return bytesAgain;
+      const bytes = await readHeld(request, "blobs", digest, first, range, askForHeld);
+      if (bytes === null) throw unknownBlob(digest);
+      return bytes;
     },
   };
 }

@@ -79,7 +79,8 @@ export async function remove(key: string): Promise<void> {
     const cache = await caches.open(CACHE_NAME);
     await cache.delete(url(key));
   } catch (error) {
-    printError({ notRemovedFromCache: key, error: String(error) });
+    // Not the namespace, which nobody else is to know.
+    printError({ notRemovedFromCache: key.slice(key.indexOf("/") + 1), error: String(error) });
   }
 }
 

@@ -97,15 +97,6 @@ export function peek(kind: HeldKind, repository: RepositoryName, digest: Digest,
   return { held, untilMs, body: content !== undefined && content.objectKey === held.objectKey ? content.body : null };
 }
 
-/** The row of which R2 had nothing any more: another isolate deleted it. */
-export async function forgetHeld(
-  { env, repository }: Pick<EdgeRequest, "env" | "repository">,
-  kind: HeldKind,
-  digest: Digest,
-): Promise<void> {
-  await forgetKeys(env, [heldKey(kind, repository, digest)]);
-}
-
 /** After a delete: neither this isolate nor its data centre answers with it any more, and the bytes go. */
 export async function forget(
   { env, repository }: Pick<EdgeRequest, "env" | "repository">,
@@ -168,6 +159,37 @@ export async function readContent(
   } finally {
     readingBytes -= held.size;
   }
+}
+
+/**
+ * The bytes of what `findHeld` found. Where R2 has no such object, another isolate deleted it, and it may have been pushed
+ * again since, under another key: then those who know are asked once more.
+ * @param ask as `findHeld` has it
+ * @returns null where there is no such thing any more
+ */
+export async function readHeld(
+  request: EdgeRequest,
+  kind: HeldKind,
+  digest: Digest,
+  held: Held,
+  slice: ByteRange | null,
+  ask: (isPrimary: boolean) => Promise<Held | null>,
+): Promise<Bytes | null> {
+  const bytes = await bytesOf(request, digest, held, slice);
+  if (bytes !== null) return bytes;
+  await forgetKeys(request.env, [heldKey(kind, request.repository, digest)]);
+  const again = await findHeld(request, kind, digest, ask);
+  return again === null ? null : bytesOf(request, digest, again.held, slice);
+}
+
+async function bytesOf(
+  request: EdgeRequest,
+  digest: Digest,
+  { objectKey, ...held }: Held,
+  slice: ByteRange | null,
+): Promise<Bytes | null> {
+  if (held.body !== null) return { body: cut(held.body, slice), result: "memory" };
+  return objectKey === null ? null : readContent(request, digest, { ...held, objectKey }, slice);
 }
 
 interface Wanted {

@@ -6,7 +6,7 @@ import { configOf } from "../config.ts";
 import { databaseFor, type Queryable, read } from "../databases.ts";
 import { manifestHeaders } from "../edge/content-headers.ts";
 import { heldMs } from "../edge/freshness.ts";
-import { findHeld, forget, forgetHeld, forgetInMemory, isCached, readContent } from "../edge/edge.ts";
+import { findHeld, forget, forgetInMemory, isCached, readHeld } from "../edge/edge.ts";
 import type { Held } from "../edge/held.ts";
 import type { CacheResult } from "../trace/trace.ts";
 import type { RepositoryEnv } from "../env.ts";
@@ -156,13 +156,10 @@ async function getCached(c: ManifestContext, digest: Digest): Promise<Response> 
   const headers = manifestHeaders(c.env, c.get("repository"), digest, held, untilMs - Date.now());
   if (isNotModified(c.req.header("if-none-match"), etagOf(digest))) return notModified(c, digest, headers);
   if (c.req.method === "HEAD") return stampedResponse(c, null, headers);
+  const content = held.body ?? (await readHeld(request, "manifests", digest, held, null, ask))?.body;
+  if (content === undefined) throw unknownManifest(digest);
   note(c, null, digest, held.size, result);
-  if (held.body !== null) return stampedResponse(c, held.body, headers);
-  const { objectKey } = held;
-  const content = objectKey === null ? null : await readContent(request, digest, { ...held, objectKey }, null);
-  if (content !== null) return new Response(content.body, { headers });
-  await forgetHeld(request, "manifests", digest);
-  throw unknownManifest(digest);
+  return stampedResponse(c, content, headers);
 }
 
 function notModified(c: ManifestContext, digest: Digest, headers: Record<string, string>): Response {

@@ -8,7 +8,7 @@ import { parseDigest } from "../../src/oci/digest.ts";
 import { parseRepositoryName } from "../../src/oci/repository.ts";
 import { blob, image, push } from "../fixtures/artifacts.ts";
 import { bodyOf, digest as digestOf, MIB, randomBytes } from "../fixtures/content.ts";
-import { keyOf } from "../fixtures/integrity.ts";
+import { keyOf, keyOfManifest } from "../fixtures/integrity.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { bearerFor, freshAddress, makeRobot } from "../fixtures/principals.ts";
 import { environmentWith, registryWith } from "../fixtures/registry.ts";
@@ -365,6 +365,22 @@ describe("what is cached", () => {
     const again = await ask(async () => to.getBlob(digest));
     expect(again.status).toBe(200);
     expect(again.body).toEqual(layer.bytes);
+  });
+
+  it("is found again where another isolate deleted a large manifest, and it was pushed again", async () => {
+    const repository = newRepository();
+    const pushed = await push(repository, image({ fields: { annotations: { filling: "x".repeat(100_000) } } }), "v1");
+    const { digest } = pushed.descriptor;
+    const to = puller(repository);
+    expect((await ask(async () => to.headManifest(digest))).status).toBe(200);
+    const oldKey = await keyOfManifest(digest);
+    const newKey = `manifests/moved-${crypto.randomUUID()}`;
+    await env.BLOBS.put(newKey, pushed.bytes);
+    await env.BLOBS.delete(oldKey);
+    await env.DB.prepare("UPDATE manifests SET object_key = ?2 WHERE digest = ?1").bind(digest, newKey).run();
+    const again = await ask(async () => to.getManifest(digest));
+    expect(again.status).toBe(200);
+    expect(again.body).toEqual(pushed.bytes);
   });
 
   it.each([64, EDGE_MEMORY_ITEM_MAX_BYTES + 1])(
