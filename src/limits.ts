@@ -27,6 +27,9 @@ export const MANIFEST_INLINE_MAX_BYTES = 64 * KIB;
 /** Largest referrer descriptor that is listed whole; beyond it the annotations are left out of the list. */
 export const REFERRER_DESCRIPTOR_MAX_BYTES = 512 * KIB;
 
+/** Letters of one value that D1 is handed: it takes 2 MB, and what is not ASCII has more bytes than letters. */
+export const SQL_VALUE_CHARACTERS = 1_000_000;
+
 /** D1 hands out values of at most 2 MB: a referrers page is read as slices of this size, which together with their frame make 4 MiB. */
 export const REFERRERS_SLICE_BYTES = MIB - KIB;
 
@@ -314,13 +317,12 @@ export const QUARANTINE_EVENTS_MAX = 1000;
 
 /**
  * A part of an export: so many bytes of manifests, or so many rows of another noun, fewer of those that may be long. Its
- * text is twice that at most, and a statement takes it back in values of so many letters.
+ * text is twice that at most.
  */
 export const EXPORT_PART_BYTES = 1_000_000;
 export const EXPORT_PART_ROWS = 2500;
 export const EXPORT_LONG_ROWS = 32;
 export const EXPORT_LONGEST_ROWS = 2;
-export const EXPORT_VALUE_CHARACTERS = 1_000_000;
 
 /** Parts that one minute, or one request, writes or reads: three operations each. */
 export const EXPORT_PARTS_PER_STEP = 12;
@@ -345,6 +347,9 @@ export const COUNT_HOUR = 3;
 
 /** How long an isolate believes what it saw when it looked whether D1, R2 and Durable Objects answer. */
 export const READY_KEPT_MS = 5000;
+
+/** How long who asks meanwhile waits before it looks whether that is over. */
+export const READY_ASK_AGAIN_MS = 25;
 
 /** How many lines about requests the local run writes at once, and how long the first of them waits. */
 export const REQUEST_LINES_AT_ONCE_MAX = 100;

@@ -1,7 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
-import { READ_BYTES } from "../limits.ts";
 import { type DigestAlgorithm, digestAlgorithm, digestHex } from "../oci/digest.ts";
+import { hashStream } from "../oci/hash-stream.ts";
 import type { Content, Problem } from "./finding.ts";
 import { ResumableHash } from "./sha2.ts";
 
@@ -129,16 +129,6 @@ async function readInto(
   body: ReadableStream,
   length: number,
 ): Promise<void> {
-  const reader = body.getReader({ mode: "byob" });
-  let scratch = new ArrayBuffer(READ_BYTES);
-  let read = 0;
-  for (;;) {
-    const { value } = await reader.readAtLeast(READ_BYTES, new Uint8Array(scratch));
-    if (value === undefined || value.byteLength === 0) break;
-    hash.update(value);
-    read += value.byteLength;
-    if (value.byteLength < READ_BYTES) break;
-    scratch = value.buffer;
-  }
+  const read = await hashStream(hash, body);
   if (read !== length) throw new Error(`R2 gave ${String(read)} of ${String(length)} bytes`);
 }

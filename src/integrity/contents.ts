@@ -1,6 +1,6 @@
 import type { RepositoryName } from "../oci/repository.ts";
 import type { Content } from "./finding.ts";
-import { quarantinedManifest } from "./store.ts";
+import { isQuarantinedManifest } from "../manifests/quarantined.ts";
 
 /** What is there to be checked, in pages. */
 
@@ -31,7 +31,7 @@ export async function listManifestsToCheck(
   const { results } = await db
     .prepare(
       `SELECT ${manifestColumns} FROM manifests JOIN repositories ON repositories.id = manifests.repository_id
-       WHERE manifests.id > ?1 AND NOT ${quarantinedManifest} ORDER BY manifests.id LIMIT ?2`,
+       WHERE manifests.id > ?1 AND NOT ${isQuarantinedManifest()} ORDER BY manifests.id LIMIT ?2`,
     )
     .bind(after, limit)
     .all<ContentRow>();
@@ -68,7 +68,7 @@ export async function listManifestsOfRepository(
     .prepare(
       `SELECT ${manifestColumns} FROM repositories
        JOIN manifests ON manifests.repository_id = repositories.id AND manifests.digest > ?2
-       WHERE repositories.name = ?1 AND NOT ${quarantinedManifest} ORDER BY manifests.digest LIMIT ?3`,
+       WHERE repositories.name = ?1 AND NOT ${isQuarantinedManifest()} ORDER BY manifests.digest LIMIT ?3`,
     )
     .bind(repository, after, limit)
     .all<ContentRow>();

@@ -144,12 +144,16 @@ export const nouns: readonly Noun[] = [
     name: "garbage",
     sealed: false,
     rowsMax: EXPORT_PART_ROWS,
-    select: `SELECT json_object('object_key', object_key, 'created_at', created_at) AS line, object_key AS first,
-        '' AS second
-      FROM garbage WHERE object_key > iif(typeof(?1) = 'text', ?1, '') AND ?2 IS NOT NULL AND deleted_at IS NULL
+    // With those whose objects are gone: of what was pushed again meanwhile, under another key, there are two lines, and
+    // only that which R2 has is put back.
+    select: `SELECT json_object('object_key', object_key, 'created_at', created_at, 'deleted_at', deleted_at) AS line,
+        object_key AS first, '' AS second
+      FROM garbage WHERE object_key > iif(typeof(?1) = 'text', ?1, '') AND ?2 IS NOT NULL
       ORDER BY object_key LIMIT ?3`,
-    insert: `INSERT INTO garbage (object_key, created_at)
-      SELECT value->>'object_key', value->>'created_at' FROM json_each(?1)
+    // As if they had gone just now: the collector forgets old ones, and that must not be before the rebuild has ended.
+    insert: `INSERT INTO garbage (object_key, created_at, deleted_at)
+      SELECT value->>'object_key', value->>'created_at', iif(value->>'deleted_at' IS NULL, NULL, ?2)
+      FROM json_each(?1)
       WHERE ?2 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.object_key = value->>'object_key')
         AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.object_key = value->>'object_key')
       ON CONFLICT (object_key) DO NOTHING`,

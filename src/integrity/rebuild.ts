@@ -1,15 +1,11 @@
 import { z } from "zod";
 import { insertAudit } from "../audit/store.ts";
 import { type KeyPrefix, keyPrefixes } from "../blobs/keys.ts";
-import {
-  EXPORT_LIST_KEYS,
-  EXPORT_PARTS_PER_STEP,
-  EXPORT_VALUE_CHARACTERS,
-  MANIFEST_MAX_BYTES,
-  REBUILD_MISSING_MAX,
-} from "../limits.ts";
+import { EXPORT_LIST_KEYS, EXPORT_PARTS_PER_STEP, MANIFEST_MAX_BYTES, REBUILD_MISSING_MAX } from "../limits.ts";
+import { isQuarantinedManifest } from "../manifests/quarantined.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import type { Requester } from "../requester.ts";
+import { jsonArrays } from "../sql.ts";
 import type { ContentRow } from "./contents.ts";
 import type { Rebuilt, RebuildRequest } from "./copy.ts";
 import type { Content } from "./finding.ts";
@@ -65,8 +61,10 @@ export async function rebuildStep(env: Env, request: RebuildRequest, by: Request
   const name = request.export ?? (isUnderWay ? before.export : undefined);
   const list = await (name === undefined ? newestExport(bucket, birth) : readExportList(bucket, name));
   if (list === null) return "export";
-  const goesOn = isUnderWay && before.export === list.name;
-  if (!goesOn && !request.force && (await hasContent(db))) return "content";
+  const isSame = isUnderWay && before.export === list.name;
+  // Whoever is told that the sealed parts can't be read leaves them out from the beginning: each step may be done twice.
+  const goesOn = isSame && (before.withoutUsers || !request.withoutUsers);
+  if (!isSame && !request.force && (await hasContent(db))) return "content";
   const hadUsers = before?.hasUsers ?? false;
   const leavesUsers = request.force && (hadUsers || !isOlder(list.name, birth));
   const state = goesOn ? before : newState(list.name, request.withoutUsers || leavesUsers, hadUsers);
@@ -163,25 +161,9 @@ async function insertLines(env: Env, noun: Noun, lines: readonly string[], nowMs
   const references = noun.name === "manifests" ? await referencesOf(env.BLOBS, lines) : [];
   // One transaction: no manifest is ever without its references, for the collector to find.
   await db.batch([
-    ...valuesOf(lines).map((value) => db.prepare(noun.insert).bind(value, nowMs)),
-    ...valuesOf(references).map((value) => db.prepare(insertReferencesSql).bind(value)),
+    ...jsonArrays(lines).map((value) => db.prepare(noun.insert).bind(value, nowMs)),
+    ...jsonArrays(references).map((value) => db.prepare(insertReferencesSql).bind(value)),
   ]);
-}
-
-/** Texts of JSON as arrays that D1 takes as values. */
-function valuesOf(texts: readonly string[]): string[] {
-  const values: string[] = [];
-  let entries: string[] = [];
-  let characters = 0;
-  for (const text of texts) {
-    if (entries.length > 0 && characters + text.length > EXPORT_VALUE_CHARACTERS) {
-      values.push(`[${entries.join(",")}]`);
-      [entries, characters] = [[], 0];
-    }
-    entries.push(text);
-    characters += text.length + 1;
-  }
-  return entries.length === 0 ? values : [...values, `[${entries.join(",")}]`];
 }
 
 const manifestLine = z.object({
@@ -290,8 +272,7 @@ const absentSql: Readonly<Record<KeyPrefix, string>> = {
     FROM manifests JOIN repositories ON repositories.id = manifests.repository_id
     WHERE object_key > ?1 AND object_key <= ?2 AND body IS NULL
       AND object_key NOT IN (SELECT value FROM json_each(?3))
-      AND NOT EXISTS (SELECT 1 FROM integrity_findings AS finding WHERE finding.manifest_id = manifests.id
-        AND finding.put_request = manifests.put_request AND finding.released_at IS NULL)
+      AND NOT ${isQuarantinedManifest()}
     ORDER BY object_key LIMIT ?4`,
 };
 

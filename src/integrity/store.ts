@@ -1,12 +1,8 @@
 import { z } from "zod";
+import { isQuarantinedManifest } from "../manifests/quarantined.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 import type { SqlCondition } from "../sql.ts";
 import { type Content, type Finding, findingStates, type Problem, contentKinds, problems } from "./finding.ts";
-
-/** Of the row `manifests`. */
-export const quarantinedManifest = `EXISTS (SELECT 1 FROM integrity_findings AS finding
-         WHERE finding.manifest_id = manifests.id AND finding.put_request = manifests.put_request
-           AND finding.released_at IS NULL)`;
 
 /** What is noted of bad content. */
 export interface NewFinding {
@@ -25,7 +21,7 @@ export function stillStands({ kind, id, digest, objectKey, putRequest }: NewFind
         values: [id, digest, objectKey],
       }
     : {
-        sql: `EXISTS (SELECT 1 FROM manifests WHERE id = ?1 AND digest = ?2 AND put_request = ?3 AND NOT ${quarantinedManifest})`,
+        sql: `EXISTS (SELECT 1 FROM manifests WHERE id = ?1 AND digest = ?2 AND put_request = ?3 AND NOT ${isQuarantinedManifest()})`,
         values: [id, digest, putRequest],
       };
 }

@@ -11,6 +11,7 @@ import { type Manifest, referrerDescriptor } from "../oci/manifest.ts";
 import type { Tag } from "../oci/reference.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 import { setTags } from "../tags/store.ts";
+import { isQuarantinedManifest } from "./quarantined.ts";
 import { bindReferences, encodeReferences, type ReferenceList, selectProblems } from "./references.ts";
 
 export interface PutManifest {
@@ -96,9 +97,7 @@ function insertManifestSql(references: ReferenceList): string {
       artifact_type = excluded.artifact_type, descriptor = excluded.descriptor,
       -- The same bytes, unless those of the row were spoilt. An object stays, unless it was found bad (src/integrity).
       body = excluded.body,
-      object_key = iif(manifests.object_key IS NULL OR EXISTS (
-        SELECT 1 FROM integrity_findings AS finding WHERE finding.manifest_id = manifests.id
-          AND finding.put_request = manifests.put_request AND finding.released_at IS NULL),
+      object_key = iif(manifests.object_key IS NULL OR ${isQuarantinedManifest()},
         excluded.object_key, manifests.object_key)`;
 }
 

@@ -1,4 +1,6 @@
 import type { ManifestReference } from "../oci/manifest.ts";
+import { jsonArrays } from "../sql.ts";
+import { isQuarantinedManifest } from "./quarantined.ts";
 
 /**
  * A manifest's references as JSON lists for `json_each`: D1 takes 100 parameters a statement and 2 MB a value, so ten
@@ -6,31 +8,18 @@ import type { ManifestReference } from "../oci/manifest.ts";
  */
 export type ReferenceList = readonly string[];
 
-const LIST_MAX_CHARACTERS = 1_000_000;
-
 export function encodeReferences(references: readonly ManifestReference[], sparse: boolean): ReferenceList {
-  const lists: string[] = [];
-  let entries: string[] = [];
-  let characters = 2;
-  const flush = (): void => {
-    if (entries.length > 0) lists.push(`[${entries.join(",")}]`);
-    entries = [];
-    characters = 2;
-  };
-  for (const { digest, size, kind, required } of references) {
-    const entry = JSON.stringify([digest, size, kind === "child" ? 1 : 0, required && !sparse ? 1 : 0]);
-    if (characters + entry.length + 1 > LIST_MAX_CHARACTERS) flush();
-    entries.push(entry);
-    characters += entry.length + 1;
-  }
-  flush();
-  return lists;
+  return jsonArrays(
+    references.map(({ digest, size, kind, required }) =>
+      JSON.stringify([digest, size, kind === "child" ? 1 : 0, required && !sparse ? 1 : 0]),
+    ),
+  );
 }
 
 /**
  * SQL that yields a row (digest, size, stored) for each reference that the repository can't hold to: `stored` is NULL
  * where the content is missing though required, else it is the stored size, which differs from the descriptor's.
- * A condemned blob counts as there: the put that asks revives it. A quarantined one does not: its bytes must come again.
+ * A condemned blob counts as there: the put that asks revives it. What is quarantined does not: its bytes must come again.
  * @param repositoryId an SQL expression
  * @param firstParameter number of the parameter that the first list is bound to
  */
@@ -46,6 +35,7 @@ export function selectProblems(repositoryId: string, references: ReferenceList, 
     LEFT JOIN repository_blobs AS member ON member.repository_id = ${repositoryId} AND member.blob_id = stored.id
     LEFT JOIN manifests AS child
       ON wanted.is_child AND child.repository_id = ${repositoryId} AND child.digest = wanted.digest
+        AND NOT ${isQuarantinedManifest("child")}
     WHERE CASE WHEN child.id IS NULL AND member.blob_id IS NULL THEN wanted.required
                ELSE coalesce(child.size, stored.size) <> wanted.size END`;
 }

@@ -2,6 +2,7 @@ import type { Queryable } from "../databases.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Tag } from "../oci/reference.ts";
 import type { RepositoryName } from "../oci/repository.ts";
+import { isQuarantinedManifest } from "./quarantined.ts";
 
 /** A manifest as a pull needs it, without its bytes. */
 export interface ManifestRow {
@@ -20,13 +21,7 @@ export interface ManifestBodyRow extends ManifestRow {
 const head = `manifests.digest AS digest, manifests.media_type AS mediaType, manifests.size AS size,
        manifests.object_key AS objectKey`;
 
-/**
- * Not one whose bytes were found to be others (src/integrity): its clients push it again, with which it has another
- * put_request.
- */
-const unquarantined = `NOT EXISTS (SELECT 1 FROM integrity_findings AS finding
-         WHERE finding.manifest_id = manifests.id AND finding.put_request = manifests.put_request
-           AND finding.released_at IS NULL)`;
+const unquarantined = `NOT ${isQuarantinedManifest()}`;
 
 const byTag = `FROM repositories
        JOIN tags ON tags.repository_id = repositories.id AND tags.name = ?2

@@ -2,9 +2,9 @@ import { databaseFor } from "../databases.ts";
 import { createHash } from "node:crypto";
 import type { Requester } from "../requester.ts";
 import { newKey } from "../blobs/keys.ts";
-import { READ_BYTES } from "../limits.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
+import { hashStream } from "../oci/hash-stream.ts";
 import { appendChunk, type Chunk, type LeaseStub } from "./append.ts";
 import { commitBlob, otherDigest } from "./commit.ts";
 import { type UploadLocation, unknownUpload } from "./location.ts";
@@ -141,14 +141,6 @@ async function readBack(bucket: R2Bucket, objectKey: string, digest: Digest): Pr
   const object = await bucket.get(objectKey);
   if (object === null) throw new Error("the upload's bytes are not in R2");
   const hash = createHash(digestAlgorithm(digest));
-  const reader = object.body.getReader({ mode: "byob" });
-  let scratch = new ArrayBuffer(READ_BYTES);
-  for (;;) {
-    const { value } = await reader.readAtLeast(READ_BYTES, new Uint8Array(scratch));
-    if (value === undefined || value.byteLength === 0) break;
-    hash.update(value);
-    if (value.byteLength < READ_BYTES) break;
-    scratch = value.buffer;
-  }
+  await hashStream(hash, object.body);
   return hash.digest("hex");
 }

@@ -11,11 +11,11 @@ import { runSchedule } from "../../src/lifecycle/schedule.ts";
 import { EXPORT_INTERVAL_SECONDS, EXPORT_MINUTE, EXPORTS_KEPT, REBUILD_MISSING_MAX } from "../../src/limits.ts";
 import { type Artifact, blob, image, push } from "../fixtures/artifacts.ts";
 import { bodyOf, randomBytes, sameBytes } from "../fixtures/content.ts";
-import { jobsRule, keptValue, keyOf, loseDatabase, makeExport, rebuild } from "../fixtures/integrity.ts";
+import { jobsRule, keptValue, keyOf, keyOfManifest, loseDatabase, makeExport, rebuild } from "../fixtures/integrity.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { createToken, createUser, pulls, read, refused, send } from "../fixtures/management.ts";
 import { freshRepository, registryWith } from "../fixtures/registry.ts";
-import { emptyRegistry, listObjects } from "../fixtures/storage.ts";
+import { emptyRegistry, listObjects, runPass } from "../fixtures/storage.ts";
 import type { RepositoryClient } from "../support/client.ts";
 import { countOperations } from "../support/counted-env.ts";
 
@@ -301,6 +301,30 @@ describe("a copy that is made while tags move", () => {
     expect((await repository.headManifest("again")).status).toBe(404);
     await expectPulled(repository, "stays", kept);
   });
+});
+
+it("a copy that is made while a large manifest is deleted, and pushed again, puts back the one that R2 has", async () => {
+  const repository = freshRepository();
+  const large = await push(repository, image({ fields: { annotations: { filling: "x".repeat(100_000) } } }), "large");
+  // Enough for a second page, on which it is then too.
+  for (let filling = 0; filling < 20; filling++) {
+    await push(repository, image({ fields: { annotations: { filling: "x".repeat(60_000) } } }));
+  }
+  let reads = 0;
+  const busy = interceptOperations(env, {
+    after: async ({ binding, method }) => {
+      if (binding !== "DB" || method !== "all" || ++reads !== 1) return;
+      const oldKey = await keyOfManifest(large.descriptor.digest);
+      await repository.deleteManifest(large.descriptor.digest);
+      await runPass();
+      expect(await env.BLOBS.head(oldKey)).toBeNull();
+      await push(repository, large, "large");
+    },
+  });
+  await exportWith(busy);
+  await loseDatabase(Date.now() + 1000);
+  expect(await rebuild()).toMatchObject({ missing: 0, unnamed: { objects: 0 } });
+  await expectPulled(repository, "large", large);
 });
 
 /** In an isolate's next minute, when it asks the database again. */

@@ -1,7 +1,6 @@
 import { createScheduledController } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { z } from "zod";
 import { type Finding, findingSchema, findingsSchema, integritySchema } from "../../src/integrity/finding.ts";
 import { runSchedule } from "../../src/lifecycle/schedule.ts";
 import {
@@ -15,9 +14,18 @@ import {
   SWEEP_MARGIN_SECONDS,
 } from "../../src/limits.ts";
 import { expectError } from "../conformance/error-envelope.ts";
-import { type Artifact, artifact, blob, image, push } from "../fixtures/artifacts.ts";
+import { type Artifact, artifact, blob, image, index, push } from "../fixtures/artifacts.ts";
 import { bodyOf, digest, randomBytes, sameBytes } from "../fixtures/content.ts";
-import { beginRound, keyOf, scrubMinute, scrubRound, scrubState, setScrubState, spoil } from "../fixtures/integrity.ts";
+import {
+  beginRound,
+  keyOf,
+  keyOfManifest,
+  scrubMinute,
+  scrubRound,
+  scrubState,
+  setScrubState,
+  spoil,
+} from "../fixtures/integrity.ts";
 import { interceptOperations } from "../fixtures/intercepted-env.ts";
 import { nextOf, read, refused, send } from "../fixtures/management.ts";
 import { freshAddress } from "../fixtures/principals.ts";
@@ -124,13 +132,7 @@ describe("the scrub", () => {
     await env.DB.prepare("UPDATE manifests SET body = replace(body, 'sha256:', 'sha512:') WHERE digest = ?1")
       .bind(small.descriptor.digest)
       .run();
-    const { key } = z
-      .object({ key: z.string() })
-      .parse(
-        await env.DB.prepare("SELECT object_key AS key FROM manifests WHERE digest = ?1")
-          .bind(large.descriptor.digest)
-          .first(),
-      );
+    const key = await keyOfManifest(large.descriptor.digest);
     const spoilt = large.bytes.slice();
     spoilt[10] = 0;
     await env.BLOBS.put(key, spoilt);
@@ -149,6 +151,12 @@ describe("the scrub", () => {
       }
     }
     expect((await repository.getManifest("good")).status).toBe(200);
+    // What names it is refused like what names a manifest that is not there: else nobody would push it again.
+    for (const child of [small, large]) {
+      const naming = index([child.descriptor]);
+      const refusal = await repository.putManifest("both", naming.bytes, naming.descriptor.mediaType);
+      await expectError(refusal, 404, "MANIFEST_BLOB_UNKNOWN");
+    }
     // The same push again heals both; what was bad of R2 is kept.
     for (const [tag, pushed] of [
       ["small", small],
