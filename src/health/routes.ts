@@ -2,7 +2,7 @@ import { Hono } from "hono";
 import { access } from "../access/access.ts";
 import type { AppEnv, RepositoryEnv } from "../env.ts";
 import { json } from "../http/text.ts";
-import { READY_KEPT_MS } from "../limits.ts";
+import { READY_ASK_AGAIN_MS, READY_KEPT_MS } from "../limits.ts";
 import { printError } from "../trace/log.ts";
 
 /** Whether the Worker runs at all: also where it serves nothing else, for want of a secret. No operation, no access. */
@@ -18,10 +18,6 @@ export const readiness = new Hono<RepositoryEnv>();
  */
 readiness.get("/readyz", access("public"), async (c) => {
   const checks = await checksOf(c.env, c.get("requestId"));
-  if (checks === null) {
-    const headers = { "Retry-After": "1", ...noStore };
-    return json({ status: "not ready", checks: {} }, headers, 503);
-  }
   const isReady = Object.values(checks).every((state) => state === "ok");
   return json({ status: isReady ? "ready" : "not ready", checks }, noStore, isReady ? 200 : 503);
 });
@@ -32,15 +28,23 @@ type Checks = Readonly<Record<"d1" | "r2" | "durableObjects", "ok" | "failed">>;
 
 let known: { readonly checks: Checks; readonly untilMs: number } | null = null;
 
-/** until when nobody else looks, ms: one request's look can't be waited for by another one */
+/** until when nobody else looks, ms */
 let lookingUntilMs = 0;
 
-/** null: nothing is known that is not too old, and another request is about to look */
-async function checksOf(env: Env, requestId: string): Promise<Checks | null> {
-  const nowMs = Date.now();
-  if (known !== null && known.untilMs > nowMs) return known.checks;
-  if (lookingUntilMs > nowMs) return known !== null && known.untilMs + READY_KEPT_MS > nowMs ? known.checks : null;
-  lookingUntilMs = nowMs + READY_KEPT_MS;
+/** Who comes while another one looks is told what was known before, or waits: two probes at once are no fault. */
+async function checksOf(env: Env, requestId: string): Promise<Checks> {
+  for (;;) {
+    const nowMs = Date.now();
+    if (known !== null && known.untilMs > nowMs) return known.checks;
+    if (lookingUntilMs <= nowMs) return look(env, requestId);
+    if (known !== null && known.untilMs + READY_KEPT_MS > nowMs) return known.checks;
+    // By a timer of its own: the platform lets no request wait for another one's promise.
+    await scheduler.wait(READY_ASK_AGAIN_MS);
+  }
+}
+
+async function look(env: Env, requestId: string): Promise<Checks> {
+  lookingUntilMs = Date.now() + READY_KEPT_MS;
   try {
     const checks = await check(env, requestId);
     known = { checks, untilMs: Date.now() + READY_KEPT_MS };

@@ -227,7 +227,10 @@ describe("health", () => {
     expect(await first).toBe(503);
     clock.mockReturnValue(now + 60_000);
     hung.resolve(null);
-    expect(await ask()).toBe(200);
+    // Two probes of a load balancer at once, after a while in which nobody asked, are no fault.
+    looks = 0;
+    expect(await Promise.all([ask(), ask(), ask()])).toEqual([200, 200, 200]);
+    expect(looks).toBe(1);
   });
 });
 
