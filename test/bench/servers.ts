@@ -54,6 +54,12 @@ export async function startWorker(entry: string, stateDir: string): Promise<Serv
   return serveWorker(path.join(benchFolder, entry), stateDir, []);
 }
 
+/** The registry where the data centre keeps nothing, and is not asked; its URL has the administrator's credentials. */
+export async function startWithoutCacheApi(stateDir: string, vars: Readonly<Record<string, string>>): Promise<Server> {
+  const settings = Object.entries(vars).map(([name, value]) => `${name}=${value}`);
+  return asAdministrator(await serveWorker(path.join(benchFolder, "without-cache-api.ts"), stateDir, settings));
+}
+
 /** The registry on the runtime's own socket, without what Miniflare puts before it; its URL has the administrator's credentials. */
 export async function startDirect(stateDir: string, vars: Readonly<Record<string, string>>): Promise<Server> {
   const settings = Object.entries(vars).map(([name, value]) => `${name}=${value}`);

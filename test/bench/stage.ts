@@ -78,22 +78,32 @@ export class Stage {
     return this.#withCopy((state) => startRegistry(state, vars), use);
   }
 
-  /** A fresh process on a state that was pushed to: what the pushes left in a process is not in it. */
+  /** Fresh processes, one after the other, on a state that was pushed to: what the pushes left in a process is not in them. */
   async withPushed<T>(
     push: (registry: Server) => Promise<void>,
+    starts: readonly ((state: string) => Promise<Server>)[],
     use: (registry: Server) => Promise<T>,
-    vars: Readonly<Record<string, string>> = {},
-  ): Promise<T> {
-    const startPushed = async (state: string): Promise<Server> => {
-      const registry = await startRegistry(state, vars);
+  ): Promise<readonly T[]> {
+    const state = await this.#copy();
+    const during = async <R>(
+      start: (state: string) => Promise<Server>,
+      work: (server: Server) => Promise<R>,
+    ): Promise<R> => {
+      const server = await start(state);
       try {
-        await push(registry);
+        return await work(server);
       } finally {
-        await registry.stop();
+        await server.stop();
       }
-      return startRegistry(state, vars);
     };
-    return this.#withCopy(startPushed, use);
+    try {
+      await during(startRegistry, push);
+      const results: T[] = [];
+      for (const start of starts) results.push(await during(start, use));
+      return results;
+    } finally {
+      await rm(state, { recursive: true, force: true });
+    }
   }
 
   async withBare<T>(use: (bare: Server) => Promise<T>): Promise<T> {
@@ -148,8 +158,7 @@ export class Stage {
   }
 
   async #withCopy<T>(start: (state: string) => Promise<Server>, use: (server: Server) => Promise<T>): Promise<T> {
-    const state = this.#newFolder();
-    await cp(path.join(this.#folder, "seed"), state, { recursive: true });
+    const state = await this.#copy();
     const server = await start(state);
     try {
       return await use(server);
@@ -157,6 +166,12 @@ export class Stage {
       await server.stop();
       await rm(state, { recursive: true, force: true });
     }
+  }
+
+  async #copy(): Promise<string> {
+    const state = this.#newFolder();
+    await cp(path.join(this.#folder, "seed"), state, { recursive: true });
+    return state;
   }
 
   #newFolder(): string {
