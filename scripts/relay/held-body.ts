@@ -98,7 +98,8 @@ export class HeldBody {
   close(): void {
     clearInterval(this.#idle);
     this.#abort.abort(new Error("the upload has ended"));
-    for (const frame of [...this.#full.splice(0), ...this.#empty.splice(0)]) this.#giveBack(frame);
+    for (const frame of this.#full.splice(0)) this.#giveBack(frame);
+    this.#giveBackEmpty();
     if (this.#filling !== null) this.#giveBack(this.#filling);
     this.#filling = null;
   }
@@ -144,6 +145,7 @@ export class HeldBody {
     this.#error = error;
     if (this.#filling !== null) this.#full.push(this.#filling);
     this.#filling = null;
+    this.#giveBackEmpty();
     this.#ended = true;
     this.#wake();
   }
@@ -198,17 +200,24 @@ export class HeldBody {
 
   /** A client that has stopped keeps nobody from going on: what it has sent goes upstream as it is. */
   #flushIfIdle(): void {
-    const frame = this.#filling;
     const { idleMs, fillMs } = this.#options;
-    if (frame === null || !this.#isReading) return;
+    // It may have stopped just where a frame is full.
+    const kind = this.#filling?.kind ?? (this.#full.length > 0 ? "frame" : null);
+    if (kind === null || !this.#isReading) return;
     const now = Date.now();
     const isIdle = now - this.#readAtMs >= idleMs || (fillMs !== null && now - this.#openedAtMs >= fillMs);
     if (!isIdle) return;
-    if (!(frame.kind === "frame" ? this.#window.frames : this.#window.starts).awaited) return;
+    if (!(kind === "frame" ? this.#window.frames : this.#window.starts).awaited) return;
+    if (this.#filling !== null) this.#full.push(this.#filling);
     this.#filling = null;
-    this.#full.push(frame);
     this.#flushed = true;
+    this.#giveBackEmpty();
     this.#wake();
+  }
+
+  /** Those that nothing is to come into. */
+  #giveBackEmpty(): void {
+    for (const frame of this.#empty.splice(0)) this.#giveBack(frame);
   }
 
   #giveBack(frame: Frame): void {

@@ -1,7 +1,9 @@
 import { once } from "node:events";
-import http, { type ServerResponse } from "node:http";
+import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import { describe, expect, test } from "vitest";
+import { HeldBody } from "../../scripts/relay/held-body.ts";
 import { Places } from "../../scripts/relay/places.ts";
+import { FRAMES, Window } from "../../scripts/relay/window.ts";
 import { Content, type Place, push, relayTest, send, serve } from "./relay-test.ts";
 
 /** What a registry says that takes whatever comes. */
@@ -99,6 +101,51 @@ describe("clients that stop in the middle keep nobody else from pushing", () => 
     await using dribbling = await stall(relay.url, headers, { count, firstBytes: 20_000, everyMs: 50 });
     expect(dribbling.open).toBe(count);
     await expectPushes({ url: relay.url, name: "a" }, new Content(400_000));
+  });
+});
+
+describe("a body that stops at the end of a frame", () => {
+  const frameBytes = 20_000;
+
+  test.for([
+    { length: frameBytes, least: 1, sent: 1 },
+    { length: 3 * frameBytes, least: 1, sent: 1 },
+    { length: frameBytes, least: 2, sent: 1 },
+    { length: frameBytes, least: 3, sent: 1 },
+    { length: 2 * frameBytes, least: 3, sent: 2 },
+    // Not quite there: what it has not begun is free too.
+    { length: frameBytes - 1, least: 3, sent: 1 },
+  ])("of $length bytes, in chunks of $least frames, gives them all back", async ({ length, least, sent }) => {
+    const { signal } = new AbortController();
+    const window = new Window(frameBytes);
+    const { promise, resolve } = Promise.withResolvers<IncomingMessage>();
+    await using server = await serve((incoming) => resolve(incoming));
+    const request = http.request(server.url, { method: "PATCH", headers: { "Content-Length": "1000000" } });
+    request.on("error", () => {}).write(Buffer.alloc(length));
+    const most = Math.max(least, FRAMES - 1);
+    const times = { idleMs: 200, fillMs: null };
+    const body = new HeldBody(await promise, window, {
+      lengthBytes: 1_000_000,
+      owner: "",
+      least,
+      most,
+      ...times,
+      signal,
+    });
+    try {
+      for (let rest = length - sent * frameBytes; rest > 0; rest -= most * frameBytes) body.release(await body.next());
+      const next = body.next();
+      const held = Math.max(least, sent);
+      await expect.poll(() => window.frames.has(FRAMES - held + 1)).toBe(false);
+      const all = window.frames.take(FRAMES, { owner: "another", isUrgent: () => true }, signal);
+      const chunk = await next;
+      expect(chunk.frames).toHaveLength(sent);
+      body.release(chunk);
+      await all;
+    } finally {
+      body.close();
+      request.destroy();
+    }
   });
 });
 
