@@ -4,7 +4,8 @@ import { finished } from "node:stream/promises";
 import { bodyRefusal, readRest, sendError, type Translation } from "./answers.ts";
 import { endToEnd, type Field, lengthOf, outgoing, pairs, without } from "./headers.ts";
 import type { Places } from "./places.ts";
-import { Broken, brokenBy, responseOf, Silent, type Upstream } from "./upstream.ts";
+import { repeatBroken } from "./repetition.ts";
+import { brokenBy, responseOf, Silent, type Upstream } from "./upstream.ts";
 import { UNCOUNTED_BODY_BYTES, type Window } from "./window.ts";
 
 export interface Passage {
@@ -21,9 +22,6 @@ export interface Passage {
   readonly onAnswer: (status: number, fields: readonly Field[]) => void;
 }
 
-/** How often a request is made that had no answer, and asks for nothing that twice is more than once. */
-const TRIES = 3;
-const WAIT_MS = 200;
 /** A client that does not read its answer is waited for so many times the silence of upstream. */
 const UNREAD_PATIENCE = 15;
 
@@ -41,19 +39,8 @@ async function passWithoutBody(upstream: Upstream, passage: Passage): Promise<vo
   const { method = "" } = client;
   const begins = method === "POST" && passage.url.pathname.includes("/blobs/uploads");
   const isRepeatable = begins || ["GET", "HEAD", "OPTIONS"].includes(method);
-  for (let tries = 1; ; tries++) {
-    try {
-      return await passOnce(upstream, passage, null);
-    } catch (error) {
-      // Who has been silent for so long has had its time.
-      const isOver = !(error instanceof Broken) || error instanceof Silent || response.headersSent;
-      if (isOver || !isRepeatable || tries === TRIES) throw error;
-    }
-    await new Promise((resolve) => {
-      setTimeout(resolve, WAIT_MS * tries);
-    });
-    signal.throwIfAborted();
-  }
+  const once = (): Promise<void> => passOnce(upstream, passage, null);
+  return isRepeatable ? repeatBroken(once, signal, () => response.headersSent) : once();
 }
 
 /** @param places for the bytes of its body on their way; null: it has none, or few */

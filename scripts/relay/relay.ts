@@ -21,6 +21,7 @@ import { fieldsForUpstream, hasBody, pass } from "./passage.ts";
 import type { Progress } from "./progress.ts";
 import { Realms } from "./realms.ts";
 import { Renewal } from "./renewal.ts";
+import { repeatBroken } from "./repetition.ts";
 import { type Session, Sessions } from "./sessions.ts";
 import { type Answer, Broken, HEADER_BYTES_MAX, Upstream } from "./upstream.ts";
 import { FRAMES, Window } from "./window.ts";
@@ -405,7 +406,8 @@ export class Relay {
     const plain = without(fields, "content-length", "transfer-encoding", "accept-encoding");
     const request = { method: client.method ?? "GET", url, fields: [...plain, ...length], body };
     const { silentMs } = this.#options.patience;
-    const answer = await this.#upstream.ask({ ...request, body: [body], silentMs, signal });
+    const ask = (): Promise<Answer> => this.#upstream.ask({ ...request, body: [body], silentMs, signal });
+    const answer = await repeatBroken(ask, signal);
     this.#renewal.learn(request, answer);
     await sendAnswer(response, answer, translation, url);
   }

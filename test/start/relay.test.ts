@@ -351,6 +351,13 @@ describe("signing in", () => {
     expect(sent.text).toMatch(/"access_token":"[^"]+"/);
   });
 
+  relayTest("a token is asked for again where the connection breaks", async ({ front, repository: name, relay }) => {
+    const broken = { method: "GET", target: /^\/token/, at: "answer" } as const;
+    front.break(broken, broken);
+    await bearer(relay.url, front.host, name);
+    expect(front.of("GET", broken.target)).toHaveLength(3);
+  });
+
   relayTest("a wrong password is refused by the registry", async ({ front, repository: name, relay }) => {
     const headers = { Authorization: `Basic ${btoa("admin:wrong")}` };
     const query = new URLSearchParams({ service: front.host, scope: `repository:${name}:pull` });
