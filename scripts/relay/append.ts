@@ -4,7 +4,7 @@ import { type Field, lengthOf, valueOf, without } from "./headers.ts";
 import { isUpstream } from "./realms.ts";
 import type { Proof } from "./renewal.ts";
 import type { Session, Sessions } from "./sessions.ts";
-import { type Answer, Broken, type Upstream } from "./upstream.ts";
+import { type Answer, Broken, isTransient, type Upstream } from "./upstream.ts";
 
 /** How long the relay goes on trying. */
 export interface Patience {
@@ -247,28 +247,23 @@ async function request(
     const isOwn = url.origin === upstream.origin.origin;
     const proven: Field[] = authorization === null || !isOwn ? [] : [["Authorization", authorization]];
     const ownFields = method === "GET" || method === "HEAD" ? without(context.fields, "content-type") : context.fields;
-    let answer: Answer;
     try {
       const all = [...ownFields, ...proven, ...fields];
-      answer = await upstream.ask({ method, url, fields: all, body, silentMs, signal, onSent });
+      const answer = await upstream.ask({ method, url, fields: all, body, silentMs, signal, onSent });
+      const renewal = answer.status === 401 && !renewed ? await proof.renew(authorization) : "refused";
+      if (renewal === "renewed") continue;
+      if (renewal !== "refused") {
+        // The client has no part in that, and could not send again what it has sent.
+        await failures.wait(`the request for a new token was answered ${String(renewal.status)}`, renewal);
+        return null;
+      }
+      if (!isTransient(answer.status)) return answer;
+      await failures.wait(`it answered ${String(answer.status)}`, answer);
     } catch (error) {
       if (!(error instanceof Broken)) throw error;
       await failures.wait(error.message, null);
-      return null;
     }
-    if (answer.status === 401 && !renewed && (await isRenewed(context, authorization))) continue;
-    if (!isTransient(answer.status)) return answer;
-    await failures.wait(`it answered ${String(answer.status)}`, answer);
     return null;
-  }
-}
-
-async function isRenewed({ proof }: UploadContext, refused: string | null): Promise<boolean> {
-  try {
-    return await proof.renew(refused);
-  } catch (error) {
-    if (error instanceof Broken) return false;
-    throw error;
   }
 }
 
@@ -403,11 +398,6 @@ function offsetOf(answer: Answer, expected: number): number | null {
 
 export function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
-}
-
-/** Those that another try may end: 408, 425, 429, and what servers and the proxies before them say of themselves. */
-function isTransient(status: number): boolean {
-  return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
 }
 
 function isUnsupported({ body }: Answer): boolean {

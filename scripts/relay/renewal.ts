@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Field } from "./headers.ts";
-import { type Answer, authorizationOf } from "./upstream.ts";
+import { type Answer, authorizationOf, isTransient } from "./upstream.ts";
 
 const ENTRIES_MAX = 1000;
 
@@ -23,7 +23,7 @@ interface Entry {
   token: string;
   expiresAtMs: number;
   uses: number;
-  renewing: Promise<boolean> | null;
+  renewing: Promise<Renewed> | null;
 }
 
 /** The distribution project's token specification; RFC 6749 has `access_token`. A token without a time lasts 60 s. */
@@ -33,12 +33,18 @@ const tokenSchema = z.object({
   expires_in: z.number().positive().catch(60).default(60),
 });
 
+/** What came of asking for another token; an answer: it may be had by another try. */
+export type Renewed = "renewed" | "refused" | Answer;
+
 /** What an upload proves itself by. */
 export interface Proof {
   /** The `Authorization` of its next request; null: none. */
   authorization(): string | null;
-  /** @returns whether there is another one now than the one that was refused */
-  renew(refused: string | null): Promise<boolean>;
+  /**
+   * Sees to it that there is another one than the one that was refused.
+   * @throws Broken
+   */
+  renew(refused: string | null): Promise<Renewed>;
   release(): void;
 }
 
@@ -62,11 +68,11 @@ export class Renewal {
   proofOf(fields: readonly Field[]): Proof {
     const given = authorizationOf(fields);
     const entry = given === null ? undefined : this.#entries.get(keyOf(given));
-    if (entry === undefined) return { authorization: () => given, renew: async () => false, release: () => {} };
+    if (entry === undefined) return { authorization: () => given, renew: async () => "refused", release: () => {} };
     entry.uses += 1;
     return {
       authorization: () => `Bearer ${entry.token}`,
-      renew: async (refused) => refused !== `Bearer ${entry.token}` || this.#renew(entry),
+      renew: async (refused) => (refused === `Bearer ${entry.token}` ? this.#renew(entry) : "renewed"),
       release: () => {
         entry.uses -= 1;
       },
@@ -74,19 +80,21 @@ export class Renewal {
   }
 
   /** Once, however many uploads have come to the token's end. */
-  #renew(entry: Entry): Promise<boolean> {
+  #renew(entry: Entry): Promise<Renewed> {
     entry.renewing ??= this.#askAgain(entry).finally(() => {
       entry.renewing = null;
     });
     return entry.renewing;
   }
 
-  async #askAgain(entry: Entry): Promise<boolean> {
-    const given = tokenOf(await this.#ask(entry.request));
-    if (given === null || given.token === entry.token) return false;
+  async #askAgain(entry: Entry): Promise<Renewed> {
+    const answer = await this.#ask(entry.request);
+    if (isTransient(answer.status)) return answer;
+    const given = tokenOf(answer);
+    if (given === null || given.token === entry.token) return "refused";
     entry.token = given.token;
     entry.expiresAtMs = Date.now() + given.lifeMs;
-    return true;
+    return "renewed";
   }
 
   #makeRoom(): void {

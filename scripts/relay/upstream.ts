@@ -31,6 +31,11 @@ export class Silent extends Broken {
   }
 }
 
+/** Those that another try may end: 408, 425, 429, and what servers and the proxies before them say of themselves. */
+export function isTransient(status: number): boolean {
+  return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
+}
+
 export interface Question {
   readonly method: string;
   readonly url: URL;

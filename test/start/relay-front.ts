@@ -20,12 +20,14 @@ export interface Seen {
   status: number | null;
 }
 
-/** One request that is to break, among those that match. */
+/** One request that is to go wrong, among those that match. */
 export interface Fault {
   readonly method: string;
   readonly target?: RegExp;
   /** The connection breaks after so many bytes of the body, or once the registry has answered. */
   readonly at: number | "answer";
+  /** The registry's answer is exchanged for one of this status, and the connection stays. */
+  readonly status?: number;
   /** Not before so many bytes of bodies have passed in all. */
   readonly after?: number;
 }
@@ -172,7 +174,8 @@ export class Front {
     });
     if (answer === null) return;
     if (fault?.at === "answer") {
-      cut();
+      if (fault.status === undefined) cut();
+      else outgoing.writeHead(fault.status).end();
       return;
     }
     if (typeof fault?.at === "number") this.#faults.push(fault);

@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { describe, expect } from "vitest";
 import { adminPassword, asAdmin } from "../support/credentials.ts";
-import { Content, expectBlob, push, relayTest, send, type Sent, withDigest } from "./relay-test.ts";
-import { bodyLimitBytes } from "./relay-front.ts";
+import { Content, expectBlob, type Place, push, relayTest, send, type Sent, withDigest } from "./relay-test.ts";
+import { bodyLimitBytes, type Front } from "./relay-front.ts";
 
 const MB = 1_000_000;
 
@@ -352,10 +352,9 @@ describe("signing in", () => {
   });
 
   relayTest("a token is asked for again where the connection breaks", async ({ front, repository: name, relay }) => {
-    const broken = { method: "GET", target: /^\/token/, at: "answer" } as const;
-    front.break(broken, broken);
+    front.break(tokenAnswer, tokenAnswer);
     await bearer(relay.url, front.host, name);
-    expect(front.of("GET", broken.target)).toHaveLength(3);
+    expect(front.of("GET", tokenAnswer.target)).toHaveLength(3);
   });
 
   relayTest("a wrong password is refused by the registry", async ({ front, repository: name, relay }) => {
@@ -383,29 +382,64 @@ describe("signing in", () => {
     expect(begun.headers["www-authenticate"]).toContain(relay.url);
   });
 
-  relayTest("an upload outlasts its token", async ({ front, repository: name, registry, startRelay }) => {
+  relayTest.for([
+    ["at once", []],
+    ["once the connection to the token service holds", [{}, {}]],
+    ["once the token service works", [{ status: 503 }, { status: 429 }]],
+  ] as const)(
+    "an upload outlasts its token, with another one %s",
+    async ([, failures], { front, repository: name, registry, startRelay }) => {
+      const relay = await startRelay({ args: smallChunks });
+      const content = new Content(6 * MB);
+      const place = { url: relay.url, name, authorization: await bearer(relay.url, front.host, name) };
+      const patched = await outlast(front, place, content, () => {
+        front.break(...failures.map((failure) => ({ ...tokenAnswer, ...failure })));
+      });
+      expect(patched).toMatchObject({ status: 202, headers: { range: `0-${String(content.length - 1)}` } });
+      expect(front.left).toBe(0);
+      const end = withDigest(new URL(patched.headers.location ?? "", relay.url), content);
+      const renewed = { Authorization: await bearer(relay.url, front.host, name) };
+      expect(await send("PUT", end, { headers: renewed })).toMatchObject({ status: 201 });
+      await expectBlob({ url: registry.url, name }, content);
+      expect(new Set(front.of("PATCH").map(({ headers: { authorization: used } }) => used)).size).toBe(2);
+      expect(front.of("PATCH").filter(({ status }) => status === 401)).not.toEqual([]);
+      expect(relay.of("retry")).toHaveLength(failures.length);
+    },
+  );
+
+  relayTest("an upload that is refused another token is told so", async ({ front, repository: name, startRelay }) => {
     const relay = await startRelay({ args: smallChunks });
-    const authorization = await bearer(relay.url, front.host, name);
-    const headers = { Authorization: authorization };
-    const content = new Content(6 * MB);
-    const begun = await send("POST", `${relay.url}/v2/${name}/blobs/uploads/`, { headers });
-    const body = content.read();
-    let read = 0;
-    body.on("data", (piece: Buffer) => {
-      const before = read;
-      read += piece.length;
-      if (before < 3 * MB && read >= 3 * MB) front.endTokens();
+    const place = { url: relay.url, name, authorization: await bearer(relay.url, front.host, name) };
+    const patched = await outlast(front, place, new Content(6 * MB), () => {
+      front.break({ ...tokenAnswer, status: 403 });
     });
-    const patched = await send("PATCH", new URL(begun.headers.location ?? "", relay.url), { headers, body });
-    expect(patched).toMatchObject({ status: 202, headers: { range: `0-${String(content.length - 1)}` } });
-    const end = withDigest(new URL(patched.headers.location ?? "", relay.url), content);
-    const renewed = { Authorization: await bearer(relay.url, front.host, name) };
-    expect(await send("PUT", end, { headers: renewed })).toMatchObject({ status: 201 });
-    await expectBlob({ url: registry.url, name }, content);
-    expect(new Set(front.of("PATCH").map(({ headers: { authorization: used } }) => used)).size).toBe(2);
-    expect(front.of("PATCH").filter(({ status }) => status === 401)).not.toEqual([]);
+    expect(patched).toMatchObject({ status: 401 });
+    expect(patched.headers["www-authenticate"]).toContain(`realm="${relay.url}/token"`);
   });
 });
+
+const tokenAnswer = { method: "GET", target: /^\/token/, at: "answer" } as const;
+
+/** Sends a blob whose token ends half way, with what is done then. @returns the answer to its PATCH */
+async function outlast(
+  front: Front,
+  { url, name, authorization = asAdmin }: Place,
+  content: Content,
+  onEnd: () => void,
+): Promise<Sent> {
+  const headers = { Authorization: authorization };
+  const begun = await send("POST", `${url}/v2/${name}/blobs/uploads/`, { headers });
+  const body = content.read();
+  let read = 0;
+  body.on("data", (piece: Buffer) => {
+    const before = read;
+    read += piece.length;
+    if (before >= content.length / 2 || read < content.length / 2) return;
+    front.endTokens();
+    onEnd();
+  });
+  return send("PATCH", new URL(begun.headers.location ?? "", url), { headers, body });
+}
 
 /** Sends what an upload lacks; the request that broke may still be at its end, and is waited for as clients do. */
 async function goOn(location: URL, headers: Readonly<Record<string, string>>, content: Content): Promise<Sent> {
