@@ -20,7 +20,7 @@ import { HeldBody } from "./held-body.ts";
 import { fieldsForUpstream, hasBody, pass } from "./passage.ts";
 import type { Progress } from "./progress.ts";
 import { Realms } from "./realms.ts";
-import { Renewal } from "./renewal.ts";
+import { type Proof, Renewal } from "./renewal.ts";
 import { repeatBroken } from "./repetition.ts";
 import { type Session, Sessions } from "./sessions.ts";
 import { type Answer, Broken, HEADER_BYTES_MAX, Upstream } from "./upstream.ts";
@@ -60,6 +60,11 @@ interface Exchange {
   readonly fields: readonly Field[];
   readonly translation: Translation;
   readonly signal: AbortSignal;
+}
+
+/** One whose upload may outlast its token. */
+interface Proven extends Exchange {
+  readonly proof: Proof;
 }
 
 export class Relay {
@@ -205,14 +210,26 @@ export class Relay {
     if (tokenUrl !== null) return this.#token({ ...exchange, url: tokenUrl });
     const isUpload = isUploadPath(url.pathname) || this.#sessions.find(url) !== null;
     const digest = digestOf(url);
-    if (isUpload && method === "PATCH" && this.#isToBeCut(client)) return this.#patch(exchange);
-    if (isUpload && digest !== null && (method === "PUT" || method === "POST")) {
-      if (this.#isToBeCut(client)) {
-        return method === "PUT" ? this.#put(exchange, digest) : this.#post(exchange, digest);
+    const isCut = isUpload && this.#isToBeCut(client);
+    if (isCut && method === "PATCH") return this.#prove(exchange, false, (proven) => this.#patch(proven));
+    if (isUpload && digest !== null) {
+      if (isCut && method === "PUT") return this.#prove(exchange, false, (proven) => this.#put(proven, digest));
+      if (isCut && method === "POST") return this.#prove(exchange, false, (proven) => this.#post(proven, digest));
+      if (method === "PUT" && !hasBody(client)) {
+        return this.#prove(exchange, true, (proven) => this.#finish(proven, url, digest, this.#sessionOf(url)));
       }
-      if (method === "PUT" && !hasBody(client)) return this.#finish(exchange, url, digest, this.#sessionOf(url));
     }
     return this.#pass(exchange, isUpload);
+  }
+
+  /** One proof for all that becomes of a request: its token may end between two of upstream's. */
+  async #prove(exchange: Exchange, isEnd: boolean, act: (proven: Proven) => Promise<void>): Promise<void> {
+    const proof = this.#renewal.proofOf(exchange.fields, isEnd);
+    try {
+      await act({ ...exchange, proof });
+    } finally {
+      proof.release();
+    }
   }
 
   /** Whether a body is longer than upstream takes, or nobody knows. */
@@ -222,7 +239,7 @@ export class Relay {
   }
 
   /** end-5 */
-  async #patch(exchange: Exchange): Promise<void> {
+  async #patch(exchange: Proven): Promise<void> {
     const { client, url } = exchange;
     const start = rangeStart(client.headers["content-range"]);
     const { answer } = await this.#append(exchange, url, this.#sessionOf(url), start);
@@ -230,7 +247,7 @@ export class Relay {
   }
 
   /** end-6 with the blob as its body. */
-  async #put(exchange: Exchange, digest: string): Promise<void> {
+  async #put(exchange: Proven, digest: string): Promise<void> {
     const { client, url } = exchange;
     const session = this.#sessionOf(url);
     const bare = withoutDigest(url);
@@ -241,14 +258,14 @@ export class Relay {
   }
 
   /** end-4b, for which the relay begins an upload of its own. */
-  async #post(exchange: Exchange, digest: string): Promise<void> {
+  async #post(exchange: Proven, digest: string): Promise<void> {
     const { url, response, translation } = exchange;
     const begin = withoutDigest(url);
     // end-4c of distribution-spec main: another algorithm is announced.
     if (!digest.startsWith("sha256:")) begin.searchParams.set("digest-algorithm", digest.split(":")[0] ?? "");
     const session = this.#sessions.begin(begin, { repository: repositoryOf(url.pathname), offset: 0 });
     const context = this.#contextOf(exchange, session, () => {});
-    const begun = await beginUpload(context, begin).finally(() => context.proof.release());
+    const begun = await beginUpload(context, begin);
     const location = valueOf(begun.fields, "location");
     if (begun.status !== 202 || location === null) {
       await sendAnswer(response, begun, translation, url);
@@ -262,7 +279,7 @@ export class Relay {
     else await this.#sendAppended(exchange, answer);
   }
 
-  async #append(exchange: Exchange, location: URL, session: Session, start: number | null) {
+  async #append(exchange: Proven, location: URL, session: Session, start: number | null) {
     const { client, signal } = exchange;
     const { maxBodyBytes, progress } = this.#options;
     const { frameBytes } = this.#window;
@@ -292,7 +309,6 @@ export class Relay {
       throw error;
     } finally {
       transfer.end();
-      context.proof.release();
       body.close();
     }
   }
@@ -304,27 +320,23 @@ export class Relay {
   }
 
   /** end-6 without a body: where its answer is lost, it is asked for again. */
-  async #finish(exchange: Exchange, url: URL, digest: string, session: Session): Promise<void> {
+  async #finish(exchange: Proven, url: URL, digest: string, session: Session): Promise<void> {
     const { response, translation } = exchange;
     const { repository } = session;
     const context = this.#contextOf(exchange, session, () => {});
     const blob = repository === null ? null : new URL(`/v2/${repository}/blobs/${digest}`, this.#options.upstream);
-    try {
-      const answer = await finishUpload(context, url, blob);
-      if (isSuccess(answer.status)) this.#tellUploaded(digest, session);
-      await sendAnswer(response, answer, translation, url);
-    } finally {
-      context.proof.release();
-    }
+    const answer = await finishUpload(context, url, blob);
+    if (isSuccess(answer.status)) this.#tellUploaded(digest, session);
+    await sendAnswer(response, answer, translation, url);
   }
 
-  #contextOf({ fields, signal }: Exchange, session: Session, onProgress: (bytes: number) => void): UploadContext {
+  #contextOf({ fields, proof, signal }: Proven, session: Session, onProgress: (bytes: number) => void): UploadContext {
     const { patience, progress } = this.#options;
     return {
       upstream: this.#upstream,
       sessions: this.#sessions,
       session,
-      proof: this.#renewal.proofOf(fields),
+      proof,
       fields: fieldsOfUpload(fields),
       patience,
       signal,

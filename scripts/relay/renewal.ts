@@ -9,6 +9,10 @@ import type { Field } from "./headers.ts";
 import { type Answer, authorizationOf, isTransient } from "./upstream.ts";
 
 const ENTRIES_MAX = 1000;
+/** A client ends an upload with the token that it began it with, which may have ended by itself meanwhile. */
+const GRACE_MS = 60_000;
+/** What a timer can wait for at most, some 25 days. */
+const LIFE_MAX_MS = 2 ** 31 - 1;
 
 /** What a client asked for a token with. */
 export interface TokenRequest {
@@ -21,8 +25,13 @@ export interface TokenRequest {
 interface Entry {
   readonly request: TokenRequest;
   token: string;
-  expiresAtMs: number;
+  /** When the client's own token ends, ms since 1970. */
+  readonly expiresAtMs: number;
+  /** Until when the client may end an upload that outlasted it, ms since 1970. */
+  graceEndsAtMs: number;
   uses: number;
+  /** Forgets it, where nothing uses it. */
+  timer: NodeJS.Timeout | null;
   renewing: Promise<Renewed> | null;
 }
 
@@ -56,25 +65,44 @@ export class Renewal {
     this.#ask = ask;
   }
 
+  /** Clients whose passwords are kept. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
   /** Takes notice of an answer to a request for a token. */
   learn(request: TokenRequest, answer: Answer): void {
     const given = tokenOf(answer);
     if (given === null) return;
     this.#makeRoom();
+    const key = keyOf(`Bearer ${given.token}`);
+    this.#forget(key);
     const expiresAtMs = Date.now() + given.lifeMs;
-    this.#entries.set(keyOf(`Bearer ${given.token}`), { request, ...given, expiresAtMs, uses: 0, renewing: null });
+    const entry = { request, token: given.token, expiresAtMs, graceEndsAtMs: 0, uses: 0, timer: null, renewing: null };
+    this.#entries.set(key, entry);
+    this.#forgetAfter(given.lifeMs, key, entry);
   }
 
-  proofOf(fields: readonly Field[]): Proof {
+  /** @param isEnd it is for the end of an upload, and for no more bytes */
+  proofOf(fields: readonly Field[], isEnd: boolean): Proof {
     const given = authorizationOf(fields);
-    const entry = given === null ? undefined : this.#entries.get(keyOf(given));
-    if (entry === undefined) return { authorization: () => given, renew: async () => "refused", release: () => {} };
+    const key = keyOf(given ?? "");
+    const entry = this.#entries.get(key);
+    const endsAtMs = isEnd ? Math.max(entry?.expiresAtMs ?? 0, entry?.graceEndsAtMs ?? 0) : (entry?.expiresAtMs ?? 0);
+    // Whoever has a token that has ended gets no other one for it.
+    if (entry === undefined || endsAtMs <= Date.now()) {
+      return { authorization: () => given, renew: async () => "refused", release: () => {} };
+    }
     entry.uses += 1;
     return {
       authorization: () => `Bearer ${entry.token}`,
       renew: async (refused) => (refused === `Bearer ${entry.token}` ? this.#renew(entry) : "renewed"),
       release: () => {
         entry.uses -= 1;
+        const now = Date.now();
+        // An end grants no time for another one: it would never be over.
+        if (!isEnd) entry.graceEndsAtMs = now + GRACE_MS;
+        this.#forgetAfter(Math.max(entry.expiresAtMs, entry.graceEndsAtMs) - now, key, entry);
       },
     };
   }
@@ -93,15 +121,26 @@ export class Renewal {
     const given = tokenOf(answer);
     if (given === null || given.token === entry.token) return "refused";
     entry.token = given.token;
-    entry.expiresAtMs = Date.now() + given.lifeMs;
     return "renewed";
   }
 
   #makeRoom(): void {
-    const now = Date.now();
-    for (const [key, { uses, expiresAtMs }] of this.#entries) {
-      if (uses === 0 && (expiresAtMs < now || this.#entries.size >= ENTRIES_MAX)) this.#entries.delete(key);
+    for (const [key, { uses }] of this.#entries) {
+      if (uses === 0 && this.#entries.size >= ENTRIES_MAX) this.#forget(key);
     }
+  }
+
+  #forgetAfter(ms: number, key: string, entry: Entry): void {
+    clearTimeout(entry.timer ?? undefined);
+    entry.timer = setTimeout(() => {
+      // The token may have been given once more, and then it is another's.
+      if (entry.uses === 0 && this.#entries.get(key) === entry) this.#entries.delete(key);
+    }, ms).unref();
+  }
+
+  #forget(key: string): void {
+    clearTimeout(this.#entries.get(key)?.timer ?? undefined);
+    this.#entries.delete(key);
   }
 }
 
@@ -109,7 +148,9 @@ function tokenOf({ status, body }: Answer): { readonly token: string; readonly l
   if (status !== 200) return null;
   const { data } = tokenSchema.safeParse(jsonOf(body));
   const token = data?.token ?? data?.access_token;
-  return data === undefined || token === undefined ? null : { token, lifeMs: data.expires_in * 1000 };
+  return data === undefined || token === undefined
+    ? null
+    : { token, lifeMs: Math.min(data.expires_in * 1000, LIFE_MAX_MS) };
 }
 
 function jsonOf(body: Buffer): unknown {
