@@ -5,7 +5,7 @@ import { bodyRefusal, readRest, sendError, type Translation } from "./answers.ts
 import { endToEnd, type Field, lengthOf, outgoing, pairs, without } from "./headers.ts";
 import type { Places } from "./places.ts";
 import { repeatBroken } from "./repetition.ts";
-import { brokenBy, responseOf, Silent, type Upstream } from "./upstream.ts";
+import { brokenBy, BrokenOff, responseOf, Silent, type Upstream } from "./upstream.ts";
 import { UNCOUNTED_BODY_BYTES, type Window } from "./window.ts";
 
 export interface Passage {
@@ -86,7 +86,11 @@ async function passOnce(upstream: Upstream, passage: Passage, places: Places | n
         if (answer.rawTrailers.length > 0) response.addTrailers(outgoing(pairs(answer.rawTrailers)));
       });
       // To pass on nothing but a head, too, is to end the answer where it ends.
-      answer.once("error", () => response.destroy());
+      answer.once("error", (error) => {
+        // Once it is destroyed it looks as if the client had left.
+        if (!signal.aborted) stop.abort(new BrokenOff(error));
+        response.destroy();
+      });
       answer.pipe(response);
     } else {
       answer.resume();
@@ -94,7 +98,7 @@ async function passOnce(upstream: Upstream, passage: Passage, places: Places | n
     }
     await finished(response, { readable: false });
   } catch (error) {
-    signal.throwIfAborted();
+    if (!stop.signal.aborted) signal.throwIfAborted();
     throw brokenBy(error, stop.signal);
   } finally {
     clearTimeout(timer);

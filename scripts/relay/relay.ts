@@ -23,7 +23,7 @@ import { Realms } from "./realms.ts";
 import { type Proof, Renewal } from "./renewal.ts";
 import { repeatBroken } from "./repetition.ts";
 import { type Session, Sessions } from "./sessions.ts";
-import { type Answer, Broken, HEADER_BYTES_MAX, Upstream } from "./upstream.ts";
+import { type Answer, Broken, BrokenOff, HEADER_BYTES_MAX, Silent, Upstream } from "./upstream.ts";
 import { FRAMES, Window } from "./window.ts";
 
 export interface RelayOptions {
@@ -181,13 +181,15 @@ export class Relay {
       };
       await this.#relay(exchange, target);
     } catch (error) {
-      if (gone.signal.aborted || client.errored !== null) {
+      // Where upstream broke in the middle of an answer, the client's connection was broken too, and not by the client.
+      const isUpstreams = error instanceof BrokenOff || error instanceof Silent;
+      if (!isUpstreams && (gone.signal.aborted || client.errored !== null)) {
         // Some do not read all of an answer that they have no use for: only of bytes it is worth a word.
         if (repository !== null && hasBody(client)) progress.troubled(repository, "the client went away", true);
         return;
       }
       const shown = this.#explain(error, repository);
-      if (response.headersSent) response.destroy();
+      if (response.headersSent || response.destroyed) response.destroy();
       else await sendError(response, shown);
     }
   }

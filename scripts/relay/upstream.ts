@@ -36,6 +36,13 @@ export function isTransient(status: number): boolean {
   return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
 }
 
+/** An answer that was passed on, and broke in the middle. */
+export class BrokenOff extends Broken {
+  constructor(cause: Error) {
+    super("the answer broke off", { cause });
+  }
+}
+
 export interface Question {
   readonly method: string;
   readonly url: URL;

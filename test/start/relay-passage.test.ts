@@ -12,6 +12,8 @@ import { Content, expectBlob, push, relayTest, RunningRelay, send, serve } from 
 import { startTest } from "./start-test.ts";
 
 const MB = 1_000_000;
+/** For what another process says. */
+const patience = { timeout: 30_000 };
 
 /** A request as it is written, with what no client's library would send. @returns all that comes back */
 async function sendRaw(host: string, lines: readonly string[]): Promise<string> {
@@ -149,13 +151,38 @@ describe("what the relay passes on", () => {
     expect(headers["www-authenticate"]).toBe(challenges);
   });
 
-  relayTest("an answer that breaks off breaks off", async ({ startRelay }) => {
+  relayTest.for([
+    ["GET", "breaks", "the answer broke off"],
+    ["GET", "stops", "nothing moved for 1 s"],
+    ["PATCH", "breaks", "the answer broke off"],
+  ] as const)("an answer to a %s that %s in the middle breaks off", async ([method, how, reason], { startRelay }) => {
+    await using server = await serve((incoming, outgoing) => {
+      incoming.resume().once("end", () => {
+        outgoing.writeHead(200, { "Content-Length": "100" });
+        outgoing.write("half", () => {
+          if (how === "breaks") outgoing.destroy();
+        });
+      });
+    });
+    const relay = await startRelay({ args: ["--silence=1"] }, server.url);
+    const body = method === "PATCH" ? { body: Buffer.alloc(100_000) } : {};
+    await expect(send(method, `${relay.url}/v2/a/blobs/uploads/1`, body)).rejects.toThrow(/aborted/);
+    const failed = [{ repository: "a", reason: `${server.url}: ${reason}` }];
+    await expect.poll(() => relay.of("failed"), patience).toMatchObject(failed);
+  });
+
+  relayTest("a client that goes away in the middle is told of as such", async ({ startRelay }) => {
+    const abort = new AbortController();
     await using server = await serve((_incoming, outgoing) => {
       outgoing.writeHead(200, { "Content-Length": "100" });
-      outgoing.write("half", () => outgoing.destroy());
+      outgoing.write("half", () => abort.abort());
     });
     const relay = await startRelay({}, server.url);
-    await expect(send("GET", `${relay.url}/v2/a/blobs/b`)).rejects.toThrow(/aborted/);
+    const sending = { body: Buffer.alloc(100_000), signal: abort.signal };
+    await expect(send("PATCH", `${relay.url}/v2/a/blobs/uploads/1`, sending)).rejects.toThrow(/abort/);
+    await expect
+      .poll(() => relay.of("failed"), patience)
+      .toMatchObject([{ repository: "a", reason: "the client went away" }]);
   });
 
   relayTest("a registry that is gone is told so", async ({ startRelay }) => {

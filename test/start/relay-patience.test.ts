@@ -136,7 +136,7 @@ describe("a body that stops at the end of a frame", () => {
       for (let rest = length - sent * frameBytes; rest > 0; rest -= most * frameBytes) body.release(await body.next());
       const next = body.next();
       const held = Math.max(least, sent);
-      await expect.poll(() => window.frames.has(FRAMES - held + 1)).toBe(false);
+      await expect.poll(() => window.frames.has(FRAMES - held + 1), { timeout: 30_000 }).toBe(false);
       const all = window.frames.take(FRAMES, { owner: "another", isUrgent: () => true }, signal);
       const chunk = await next;
       expect(chunk.frames).toHaveLength(sent);
