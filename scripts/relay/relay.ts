@@ -22,7 +22,7 @@ import type { Progress } from "./progress.ts";
 import { Realms } from "./realms.ts";
 import { type Proof, Renewal } from "./renewal.ts";
 import { repeatBroken } from "./repetition.ts";
-import { type Session, Sessions } from "./sessions.ts";
+import { newSession, type Session, Sessions } from "./sessions.ts";
 import { type Answer, Broken, BrokenOff, HEADER_BYTES_MAX, Silent, Upstream } from "./upstream.ts";
 import { FRAMES, Window } from "./window.ts";
 
@@ -65,6 +65,13 @@ interface Exchange {
 /** One whose upload may outlast its token. */
 interface Proven extends Exchange {
   readonly proof: Proof;
+}
+
+/** An answer that passed, and the upload that its request has begun if it was one that does. */
+interface Noted {
+  readonly status: number;
+  readonly fields: readonly Field[];
+  readonly begun: Session;
 }
 
 export class Relay {
@@ -265,7 +272,7 @@ export class Relay {
     const begin = withoutDigest(url);
     // end-4c of distribution-spec main: another algorithm is announced.
     if (!digest.startsWith("sha256:")) begin.searchParams.set("digest-algorithm", digest.split(":")[0] ?? "");
-    const session = this.#sessions.begin(begin, { repository: repositoryOf(url.pathname), offset: 0 });
+    const session = newSession({ repository: repositoryOf(url.pathname), offset: 0 });
     const context = this.#contextOf(exchange, session, () => {});
     const begun = await beginUpload(context, begin);
     const location = valueOf(begun.fields, "location");
@@ -355,6 +362,8 @@ export class Relay {
     const isShown = isUpload && repository !== null && length !== null && length >= SHOWN_BYTES;
     const transfer = isShown ? progress.begin({ repository, totalBytes: length }) : null;
     let moved = 0;
+    // All uploads of a repository begin at one address: what a POST begins or is has nothing to do with those before.
+    const begun = newSession({ repository, offset: 0 });
     const session = isUpload && client.method === "PATCH" ? this.#sessions.find(url) : null;
     const offset = session?.offset ?? null;
     // Until upstream says that it has all of it.
@@ -368,7 +377,7 @@ export class Relay {
           transfer?.moved(moved);
         },
         onAnswer: (status, fields) => {
-          if (isUpload) this.#noteUpload(client, url, status, fields);
+          if (isUpload) this.#noteUpload(client, url, { status, fields, begun });
           if (session !== null && offset !== null && length !== null && isSuccess(status)) {
             session.offset = offset + length;
           }
@@ -380,20 +389,20 @@ export class Relay {
   }
 
   /** What an answer that passed says of an upload. */
-  #noteUpload(client: IncomingMessage, url: URL, status: number, fields: readonly Field[]): void {
+  #noteUpload(client: IncomingMessage, url: URL, { status, fields, begun }: Noted): void {
     if (!isSuccess(status)) return;
     const { method = "GET", headers } = client;
     const bytes = lengthOf(headers["content-length"]) ?? 0;
     const location = valueOf(fields, "location");
     const at = location === null ? url : resolveLocation(location, url, this.#options.upstream);
     if (method === "POST" && status === 202) {
-      const session = this.#sessions.begin(at, { repository: repositoryOf(url.pathname), offset: 0 });
-      session.chunkMinBytes = chunkMinOf(fields);
+      begun.chunkMinBytes = chunkMinOf(fields);
+      this.#sessions.move(begun, at);
       return;
     }
     if (method !== "PATCH" && method !== "PUT" && method !== "POST") return;
     if (method === "POST" && digestOf(url) === null) return;
-    const session = this.#sessionOf(url);
+    const session = method === "POST" ? begun : this.#sessionOf(url);
     session.bytes += bytes;
     session.requests += 1;
     if (method === "PATCH") this.#sessions.move(session, at);

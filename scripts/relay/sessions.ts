@@ -19,11 +19,16 @@ export interface Session {
   retries: number;
 }
 
+/** One that has no location yet. */
+export function newSession(known: Pick<Session, "repository" | "offset">): Session {
+  return { ...known, chunkMinBytes: 0, bytes: 0, beganAtMs: Date.now(), requests: 0, retries: 0 };
+}
+
 export class Sessions {
   readonly #byLocation = new Map<string, Session>();
 
   begin(location: URL, known: Pick<Session, "repository" | "offset">): Session {
-    const session = { ...known, chunkMinBytes: 0, bytes: 0, beganAtMs: Date.now(), requests: 0, retries: 0 };
+    const session = newSession(known);
     this.move(session, location);
     return session;
   }

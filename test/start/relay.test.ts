@@ -49,6 +49,15 @@ describe("what is within the limit", () => {
     }
   });
 
+  relayTest("is told of as what it is, blob after blob", async ({ repository: name, relay }) => {
+    const contents = [1000, 2000, 3000].map((length) => new Content(length));
+    for (const content of contents) {
+      expect(await push({ url: relay.url, name }, content, "post")).toMatchObject({ status: 201 });
+    }
+    const told = contents.map(({ digest, length: bytes }) => ({ digest, bytes, requests: 1 }));
+    await expect.poll(() => relay.of("uploaded"), { timeout: 30_000 }).toMatchObject(told);
+  });
+
   relayTest(
     "goes as one PATCH where only its length was missing",
     async ({ front, repository: name, registry, relay }) => {
