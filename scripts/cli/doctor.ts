@@ -11,6 +11,7 @@ import type { Finding, Outcome } from "../doctor/verdict.ts";
 import { wholeNumber } from "./checked.ts";
 import { connectionOptions, type ConnectionOptions, findLogin, isPlain, registryOf } from "./connection.ts";
 import { onOneLine, printJson } from "./print.ts";
+import { onStopSignal } from "./stop-signal.ts";
 import type { Login } from "./stored-login.ts";
 
 const timeoutUsualSeconds = 30;
@@ -100,18 +101,13 @@ async function loginFor(registry: URL, options: ConnectionOptions): Promise<Logi
   return null;
 }
 
-/** At the first Ctrl-C the checks end, and what was pushed is deleted; the second ends that too. */
+/** At the first Ctrl-C the checks end, and what was pushed is deleted; another one, later, ends that too. */
 function interrupted(): { readonly signal: AbortSignal; forget(): void } {
   const controller = new AbortController();
-  const listener = (): void => {
+  const forget = onStopSignal(["SIGINT", "SIGTERM"], () => {
     report("interrupted: what was pushed is deleted now");
-    forget();
     controller.abort();
-  };
-  const forget = (): void => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, listener);
-  };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, listener);
+  });
   return { signal: controller.signal, forget };
 }
 

@@ -9,6 +9,7 @@ import { isSystemError } from "../state-folder.ts";
 import { portNumber, wholeNumber } from "./checked.ts";
 import { connectionOptions, registryOf, requireEncrypted } from "./connection.ts";
 import { Refusal } from "./refusal.ts";
+import { onStopSignal } from "./stop-signal.ts";
 
 const PORT = 5000;
 /** 95 MiB: Cloudflare takes bodies of 100 MB, that is 100,000,000 bytes, on its smallest plans. */
@@ -124,6 +125,6 @@ function keepSmall(): void {
 /** Resolves when it is told to end: by Ctrl-C, by its parent, or because its terminal is closed. */
 function stopSignal(): Promise<void> {
   return new Promise((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => resolve());
+    onStopSignal(["SIGINT", "SIGTERM", "SIGHUP"], resolve);
   });
 }

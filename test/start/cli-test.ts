@@ -25,7 +25,16 @@ export interface RunOptions {
   /** in place of node with moorage.ts */
   readonly program?: readonly [string, ...string[]];
   readonly folder?: string;
+  /** Once it resolves comes Ctrl-C, which a terminal sends to all that runs there. */
+  readonly interrupted?: Promise<void>;
 }
+
+/** A command as it is started where Node does not read TypeScript: launch.js starts another Node that does. */
+export const launched = [
+  process.execPath,
+  "--no-experimental-strip-types",
+  path.join(projectRoot, "scripts/launch.js"),
+] as const;
 
 /** Variables by which the machine of the tests could have its say. */
 const unset = [
@@ -43,7 +52,7 @@ const noDockerConfig = path.join(tmpdir(), `moorage-no-docker-${crypto.randomUUI
 
 /** Runs the real command to its end. */
 export async function moorage(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const { env = {}, input = "", folder = projectRoot } = options;
+  const { env = {}, input = "", folder = projectRoot, interrupted } = options;
   const [program, ...first] = options.program ?? [process.execPath, path.join(projectRoot, "scripts/moorage.ts")];
   const child = spawn(program, [...first, ...args], {
     cwd: folder,
@@ -57,7 +66,9 @@ export async function moorage(args: readonly string[], options: RunOptions = {})
     // One that hangs must not outlive its test.
     timeout: 60_000,
     killSignal: "SIGKILL",
+    detached: interrupted !== undefined,
   });
+  void interrupted?.then(() => process.kill(-(child.pid ?? 0), "SIGINT"));
   // Who reads no input may have ended before it is written.
   child.stdin.on("error", () => {});
   child.stdin.end(input);

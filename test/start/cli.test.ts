@@ -11,7 +11,7 @@ import { adminPassword, asAdmin, basic } from "../support/credentials.ts";
 import { expectStatus, RegistryClient, utf8 } from "../support/client.ts";
 import { freePort } from "../support/free-port.ts";
 import { commandLine, projectRoot } from "../support/registry.ts";
-import { cliTest, expectLine, freshName, moorage, readJson, type Run } from "./cli-test.ts";
+import { cliTest, expectLine, freshName, launched, moorage, readJson, type Run } from "./cli-test.ts";
 import { expectRefusal, runNode, startTest } from "./start-test.ts";
 
 /** What the API itself answers. */
@@ -571,15 +571,8 @@ describe("moorage", () => {
     const env = { MOORAGE_REGISTRY: registry.url, MOORAGE_PASSWORD: adminPassword };
     await mkdir(path.join(folder, "elsewhere"));
     const launch = path.join(projectRoot, "scripts/launch.js");
-    // As a Node does that can't read TypeScript.
-    const plain: [string, ...string[]] = [
-      process.execPath,
-      "--import",
-      'data:text/javascript,Object.defineProperty(process.features,"typescript",{value:undefined})',
-      launch,
-    ];
     const direct: [string, ...string[]] = [process.execPath, launch];
-    for (const program of [direct, plain]) {
+    for (const program of [direct, launched]) {
       const ran = await moorage(["user", "create"], { env, program, folder: path.join(folder, "elsewhere") });
       expectLine(ran, 2, /missing required argument/);
     }

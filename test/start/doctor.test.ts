@@ -1,8 +1,5 @@
-import { once } from "node:events";
-import { spawn } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
-import { text } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -12,8 +9,7 @@ import { Warned } from "../../scripts/doctor/verdict.ts";
 import { adminPassword, asAdmin } from "../support/credentials.ts";
 import { RegistryClient } from "../support/client.ts";
 import { freePort } from "../support/free-port.ts";
-import { projectRoot } from "../support/registry.ts";
-import { cliTest, expectLine, freshName, moorage, type Ran, type RunOptions } from "./cli-test.ts";
+import { cliTest, expectLine, freshName, launched, moorage, type Ran, type RunOptions } from "./cli-test.ts";
 import { makeAuthority, makeCertificate } from "./doctor-certificate.ts";
 import { type Proxy, type ProxyAnswer, type ProxyRequest, type Spoiler, startProxy } from "./doctor-proxy.ts";
 
@@ -863,7 +859,10 @@ describe("moorage doctor of what is no registry", () => {
 });
 
 describe("moorage doctor that is interrupted", () => {
-  doctorTest("deletes what it pushed", async ({ spoil, registry }) => {
+  doctorTest.for([
+    ["once", {}],
+    ["twice, by what it was started with", { program: launched }],
+  ] as const)("%s deletes what it pushed", async ([, options], { spoil, registry }) => {
     const reached = Promise.withResolvers<void>();
     const proxy = await spoil({
       before: ({ method, target }) => {
@@ -872,24 +871,16 @@ describe("moorage doctor that is interrupted", () => {
         return "hang";
       },
     });
-    const args = [
-      path.join(projectRoot, "scripts/moorage.ts"),
-      "doctor",
-      proxy.url,
-      "--repository",
-      `doctor/${crypto.randomUUID()}`,
-    ];
-    const env = { ...process.env, MOORAGE_PASSWORD: adminPassword, NO_COLOR: "1" };
-    const child = spawn(process.execPath, args, { env, timeout: 60_000, killSignal: "SIGKILL" });
-    const printed = Promise.all([text(child.stdout), text(child.stderr)]);
-    await reached.promise;
-    const repository = args.at(-1) ?? "";
-    const client = new RegistryClient(registry.url, fetch, asAdmin).repository(repository);
-    expect(await (await client.listTags()).json()).toMatchObject({ tags: { length: 3 } });
-    child.kill("SIGINT");
-    await once(child, "close");
-    const [stdout, stderr] = await printed;
-    expect(child.exitCode).toBe(130);
+    const repository = `doctor/${crypto.randomUUID()}`;
+    const allIsPushed = async (): Promise<void> => {
+      await reached.promise;
+      const client = new RegistryClient(registry.url, fetch, asAdmin).repository(repository);
+      expect(await (await client.listTags()).json()).toMatchObject({ tags: { length: 3 } });
+    };
+    const env = { MOORAGE_PASSWORD: adminPassword };
+    const running = { ...options, env, interrupted: allIsPushed() };
+    const { code, stdout, stderr } = await moorage(["doctor", proxy.url, "--repository", repository], running);
+    expect(code).toBe(130);
     expect(stderr).toContain("interrupted: what was pushed is deleted now");
     expect(stdout).toMatch(/^ok +cleanup +nothing that was pushed/m);
     expect(stdout).not.toMatch(/delete-tag/);

@@ -6,7 +6,7 @@ import { describe, expect } from "vitest";
 import { asAdmin } from "../support/credentials.ts";
 import { RegistryClient, utf8 } from "../support/client.ts";
 import { freePort } from "../support/free-port.ts";
-import { expectLine, moorage } from "./cli-test.ts";
+import { expectLine, launched, moorage } from "./cli-test.ts";
 import { makeAuthority, makeCertificate } from "./doctor-certificate.ts";
 import { Content, expectBlob, push, relayTest, RunningRelay, send, serve } from "./relay-test.ts";
 import { startTest } from "./start-test.ts";
@@ -303,6 +303,11 @@ describe("moorage relay", () => {
     await front.saw("PATCH");
     expect(await relay.stop("SIGTERM")).toBe(0);
     expect(await pushing).toBeNull();
+  });
+
+  relayTest("ends with 0 where it is told twice to", async ({ startRelay }) => {
+    const relay = await startRelay({ program: launched });
+    expect(await relay.stop("SIGINT")).toBe(0);
   });
 
   relayTest("refuses in one line what can't be", async ({ front }) => {
