@@ -66,7 +66,9 @@ async function serveRelay(registry: string, given: unknown, command: Command): P
   });
   keepSmall();
   const stopped = stopSignal();
-  await requireRegistry(relay, upstream);
+  // It may be long in coming: nobody is to wait for a registry that is silent to be rid of its relay.
+  const isRegistry = requireRegistry(relay, upstream).then(() => true);
+  if (!(await Promise.race([isRegistry, stopped.then(() => false)]))) return relay.close();
   const url = `http://${host.includes(":") ? `[${host}]` : host}:${String(await listen(relay, host, port))}`;
   if (asJson === null) greet(url, upstream);
   else asJson.ready(url, upstream.origin);

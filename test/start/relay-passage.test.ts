@@ -305,6 +305,17 @@ describe("moorage relay", () => {
     expect(await pushing).toBeNull();
   });
 
+  relayTest("ends with 0 while the registry has not said what it is", async () => {
+    const asked = Promise.withResolvers<void>();
+    await using silent = await serve(() => asked.resolve(), false);
+    const interrupted = asked.promise;
+    expect(await moorage(["relay", silent.url, "--port=0"], { interrupted })).toEqual({
+      code: 0,
+      stdout: "",
+      stderr: "",
+    });
+  });
+
   relayTest("ends with 0 where it is told twice to", async ({ startRelay }) => {
     const relay = await startRelay({ program: launched });
     expect(await relay.stop("SIGINT")).toBe(0);
