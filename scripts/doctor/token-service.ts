@@ -19,9 +19,13 @@ export function tokenServiceOf({ scheme, parameters }: Challenge): TokenService 
   return ["http:", "https:"].includes(url.protocol) ? { realm: url, service: parameters.get("service") ?? "" } : null;
 }
 
-/** Whether a password may go there: encrypted, or not further than this machine, or where the user sends it anyway. */
-export function mayHavePassword({ realm }: TokenService, registry: URL): boolean {
-  return realm.protocol === "https:" || isLoopback(realm.hostname) || realm.origin === registry.origin;
+/**
+ * Whether a password may go there: encrypted, or where the user sends it anyway, or where all of it is on this machine. What
+ * a registry elsewhere names here is whatever program listens on that port.
+ */
+export function mayHavePassword({ realm }: Pick<TokenService, "realm">, registry: URL): boolean {
+  const isHere = isLoopback(realm.hostname) && isLoopback(registry.hostname);
+  return realm.protocol === "https:" || isHere || realm.origin === registry.origin;
 }
 
 export interface TokenAnswer {

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { tlsVerdict } from "../../scripts/doctor/connection-checks.ts";
 import { parseChallenges } from "../../scripts/doctor/challenge.ts";
+import { mayHavePassword } from "../../scripts/doctor/token-service.ts";
 import { Warned } from "../../scripts/doctor/verdict.ts";
 import { adminPassword, asAdmin } from "../support/credentials.ts";
 import { RegistryClient } from "../support/client.ts";
@@ -911,5 +912,19 @@ describe("a challenge", () => {
   ] as const)("%s", ([header, challenges]) => {
     const parsed = parseChallenges(header).map(({ scheme, parameters }) => [scheme, Object.fromEntries(parameters)]);
     expect(parsed).toEqual(challenges);
+  });
+});
+
+describe("the password of a login for", () => {
+  test.for([
+    ["https://registry.test", "https://auth.test/token", true],
+    ["https://registry.test", "http://auth.test/token", false],
+    ["https://registry.test", "http://registry.test/token", false],
+    ["https://registry.test", "http://localhost:8080/token", false],
+    ["http://registry.test", "http://127.0.0.1:8080/token", false],
+    ["http://registry.test", "http://registry.test/token", true],
+    ["http://127.0.0.1:5000", "http://localhost:8080/token", true],
+  ] as const)("%s goes to %s: %s", ([registry, realm, expected]) => {
+    expect(mayHavePassword({ realm: new URL(realm) }, new URL(registry))).toBe(expected);
   });
 });
