@@ -46,9 +46,10 @@ export interface Appended {
   readonly location: URL;
 }
 
-/** Fields that say something of one request alone. */
+/** Without fields that say something of one request alone, and without what would have answers packed that are read here. */
 export function fieldsOfUpload(fields: readonly Field[]): Field[] {
-  return without(fields, "content-length", "content-range", "transfer-encoding", "trailer", "authorization");
+  const ofOne = ["content-length", "content-range", "transfer-encoding", "trailer", "authorization"];
+  return without(fields, ...ofOne, "accept-encoding");
 }
 
 /**

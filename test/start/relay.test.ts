@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { gzipSync } from "node:zlib";
 import { describe, expect } from "vitest";
 import { adminPassword, asAdmin } from "../support/credentials.ts";
-import { Content, expectBlob, type Place, push, relayTest, send, type Sent, withDigest } from "./relay-test.ts";
+import { Content, expectBlob, type Place, push, relayTest, send, type Sent, serve, withDigest } from "./relay-test.ts";
 import { bodyLimitBytes, type Front } from "./relay-front.ts";
 
 const MB = 1_000_000;
@@ -173,6 +174,31 @@ describe("a connection that breaks", () => {
       expect(await push({ url: relay.url, name }, new Content(3 * MB), "patch")).toMatchObject({ status: 201 });
     },
   );
+
+  relayTest("of an upload that is not there any more is told so, in words that can be read", async ({ startRelay }) => {
+    const asked: string[] = [];
+    await using registry = await serve((incoming, outgoing) => {
+      asked.push(incoming.method ?? "");
+      if (incoming.method === "PATCH") {
+        outgoing.destroy();
+        return;
+      }
+      const isPacked = incoming.headers["accept-encoding"] !== undefined;
+      const body = Buffer.from('{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"it is gone"}]}');
+      outgoing.writeHead(404, {
+        "Content-Type": "application/json",
+        ...(isPacked ? { "Content-Encoding": "gzip" } : {}),
+      });
+      outgoing.end(isPacked ? gzipSync(body) : body);
+    });
+    const relay = await startRelay({ args: smallChunks }, registry.url);
+    const headers = { "Accept-Encoding": "gzip", "Content-Range": "0-1999999" };
+    const sending = { headers, body: Buffer.alloc(2 * MB) };
+    const sent = await send("PATCH", `${relay.url}/v2/a/blobs/uploads/1`, sending);
+    expect(sent).toMatchObject({ status: 404 });
+    expect(sent.text).toContain("BLOB_UPLOAD_UNKNOWN");
+    expect(asked).toEqual(["PATCH", "GET"]);
+  });
 
   relayTest("is not waited for without end where it is only silent", async ({ repository: name, startRelay }) => {
     const silent = createServer((incoming, outgoing) => {
