@@ -6,8 +6,12 @@ import { moorageProgram } from "./cli/program.ts";
 import { fail, report } from "./console.ts";
 import { UsageError } from "./options.ts";
 
-// Whoever read the output may have seen enough, as `head` has.
-process.stdout.on("error", () => process.exit(0));
+process.stdout.on("error", (error: Error) => {
+  // Whoever read the output may have seen enough, as `head` has.
+  if ("code" in error && error.code === "EPIPE") process.exit(0);
+  tell("FAILED", `the output can't be written: ${error.message}`);
+  process.exit(1);
+});
 process.stderr.on("error", () => {});
 
 try {

@@ -11,7 +11,7 @@ import { adminPassword, asAdmin, basic } from "../support/credentials.ts";
 import { expectStatus, RegistryClient, utf8 } from "../support/client.ts";
 import { freePort } from "../support/free-port.ts";
 import { commandLine, projectRoot } from "../support/registry.ts";
-import { cliTest, expectLine, freshName, launched, moorage, readJson, type Run } from "./cli-test.ts";
+import { cliTest, expectLine, freshName, launched, moorage, type Ran, readJson, type Run } from "./cli-test.ts";
 import { expectRefusal, runNode, startTest } from "./start-test.ts";
 
 /** What the API itself answers. */
@@ -567,6 +567,11 @@ describe("moorage", () => {
     }
   });
 
+  cliTest("fails where its output can't be written, unless nobody reads it any more", async () => {
+    expectLine(await helpInShell('exec "$0" "$@" > /dev/full'), 1, /the output can't be written: ENOSPC/);
+    expect(await helpInShell('{ "$0" "$@"; echo "$?" >&2; } | true')).toMatchObject({ stderr: "0\n" });
+  });
+
   cliTest("runs by its launcher, whichever Node that is", async ({ registry, folder }) => {
     const env = { MOORAGE_REGISTRY: registry.url, MOORAGE_PASSWORD: adminPassword };
     await mkdir(path.join(folder, "elsewhere"));
@@ -578,6 +583,12 @@ describe("moorage", () => {
     }
   });
 });
+
+/** Asks for help by a line of the shell's, to which `"$0" "$@"` is that command. */
+function helpInShell(line: string): Promise<Ran> {
+  const script = path.join(projectRoot, "scripts/moorage.ts");
+  return moorage(["--help"], { program: ["sh", "-c", line, process.execPath, script] });
+}
 
 async function tokenStatus(url: string, user: string, password: string): Promise<number> {
   const client = new RegistryClient(url, fetch, basic(user, password));
