@@ -93,13 +93,26 @@ export async function readRest({ req: client, shouldKeepAlive }: ServerResponse)
   });
 }
 
-/** A 413 that is no registry's: no client can show it, and --max-body mends it. null: it is something else. */
-export function bodyRefusal(status: number, fields: readonly Field[], lengthBytes: number | null): OciError | null {
+/** A request's body, as far as its refusal tells of it. */
+export interface RefusedBody {
+  /** null: it is not known */
+  readonly lengthBytes: number | null;
+  /** Of an upload, and so one that can be cut. */
+  readonly isUpload: boolean;
+}
+
+/** A 413 that is no registry's: no client can show it. null: it is something else. */
+export function bodyRefusal(
+  status: number,
+  fields: readonly Field[],
+  { lengthBytes, isUpload }: RefusedBody,
+): OciError | null {
   if (status !== 413 || /\bjson\b/i.test(valueOf(fields, "content-type") ?? "")) return null;
   const size = lengthBytes === null ? "of this size" : `of ${String(lengthBytes)} bytes`;
+  const mend = isUpload ? ": start the relay with a smaller --max-body" : "";
   return new OciError(
     "SIZE_INVALID",
-    { reason: `what stands before the registry takes no body ${size}: start the relay with a smaller --max-body` },
+    { reason: `what stands before the registry takes no body ${size}${mend}` },
     { status: 413 },
   );
 }

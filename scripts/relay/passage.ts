@@ -13,6 +13,8 @@ export interface Passage {
   readonly response: ServerResponse;
   readonly url: URL;
   readonly fields: readonly Field[];
+  /** Whether it is one of an upload's requests, end-4 to end-6 or end-13. */
+  readonly isUpload: boolean;
   readonly translation: Translation;
   /** How long nothing may move, ms. */
   readonly silentMs: number;
@@ -35,17 +37,16 @@ export async function pass(upstream: Upstream, window: Window, passage: Passage)
 }
 
 async function passWithoutBody(upstream: Upstream, passage: Passage): Promise<void> {
-  const { client, signal, response } = passage;
+  const { client, signal, response, isUpload } = passage;
   const { method = "" } = client;
-  const begins = method === "POST" && passage.url.pathname.includes("/blobs/uploads");
-  const isRepeatable = begins || ["GET", "HEAD", "OPTIONS"].includes(method);
+  const isRepeatable = (isUpload && method === "POST") || ["GET", "HEAD", "OPTIONS"].includes(method);
   const once = (): Promise<void> => passOnce(upstream, passage, null);
   return isRepeatable ? repeatBroken(once, signal, () => response.headersSent) : once();
 }
 
 /** @param places for the bytes of its body on their way; null: it has none, or few */
 async function passOnce(upstream: Upstream, passage: Passage, places: Places | null): Promise<void> {
-  const { client, response, url, signal, translation, onMoved, onAnswer, silentMs } = passage;
+  const { client, response, url, isUpload, signal, translation, onMoved, onAnswer, silentMs } = passage;
   const stop = new AbortController();
   const request = upstream.open(client.method ?? "GET", url, passage.fields, AbortSignal.any([signal, stop.signal]));
   let unread = 0;
@@ -74,7 +75,7 @@ async function passOnce(upstream: Upstream, passage: Passage, places: Places | n
       over.abort();
       await readRest(response);
     }
-    const refusal = bodyRefusal(status, fields, lengthOf(client.headers["content-length"]));
+    const refusal = bodyRefusal(status, fields, { lengthBytes: lengthOf(client.headers["content-length"]), isUpload });
     if (refusal === null) {
       response.writeHead(status, answer.statusMessage ?? "", translation.fields(fields, url).flat());
       answer.on("data", () => {

@@ -323,7 +323,7 @@ export class Relay {
   }
 
   async #sendAppended({ response, translation, url }: Exchange, answer: Answer): Promise<void> {
-    const refusal = bodyRefusal(answer.status, answer.fields, null);
+    const refusal = bodyRefusal(answer.status, answer.fields, { lengthBytes: null, isUpload: true });
     if (refusal !== null) throw refusal;
     await sendAnswer(response, answer, translation, url);
   }
@@ -371,6 +371,7 @@ export class Relay {
     try {
       await pass(this.#upstream, this.#window, {
         ...exchange,
+        isUpload,
         silentMs: patience.silentMs * (hasBody(client) || client.method === "PUT" ? UPLOAD_PATIENCE : 1),
         onMoved: (bytes) => {
           moved += bytes;

@@ -82,6 +82,12 @@ describe("what is within the limit", () => {
         expect(sent).toMatchObject({ status: 413, headers: { "content-type": "application/json" } });
         expect(sent.text).toMatch(/^\{"errors":\[\{"code":"SIZE_INVALID","message":"[^"]*smaller --max-body"/);
       }
+      const manifest = { headers: { Authorization: asAdmin }, body: Buffer.alloc(6 * MB) };
+      const refused = await send("PUT", `${relay.url}/v2/${name}/manifests/v1`, manifest);
+      expect(refused).toMatchObject({ status: 413, headers: { "content-type": "application/json" } });
+      expect(refused.text).toContain("takes no body of 6000000 bytes");
+      // It is never cut.
+      expect(refused.text).not.toContain("--max-body");
       const smaller = await startRelay({ args: [`--max-body=${String(5 * MB)}`] }, front.url);
       expect(await push({ url: smaller.url, name }, new Content(6 * MB), "put")).toMatchObject({ status: 201 });
     },
