@@ -12,6 +12,11 @@ function escaped(letter: string): string {
 /** Letters that JSON may have as they are, and that steer a terminal, or turn the direction in which it writes. */
 const steering = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
+/** A value on one line, for a program that reads line after line. */
+export function printJsonLine(value: unknown): void {
+  console.log(harmless(JSON.stringify(value)));
+}
+
 export function printJson(value: unknown): void {
   console.log(harmless(JSON.stringify(value, null, 2)));
 }

@@ -1,6 +1,6 @@
 /** What the relay tells the person who runs it. */
 import { MultiBar, type SingleBar } from "cli-progress";
-import { onOneLine } from "../cli/print.ts";
+import { onOneLine, printJsonLine } from "../cli/print.ts";
 import { report } from "../console.ts";
 
 /** An upload's body on its way. */
@@ -109,7 +109,7 @@ export function jsonLines(): Progress & { readonly ready: (url: string, upstream
 }
 
 function print(event: string, fields: object): void {
-  console.log(JSON.stringify({ event, ...fields }));
+  printJsonLine({ event, ...fields });
 }
 
 function uploadedLine({ repository, digest, bytes, ms, requests, retries }: Uploaded): string {

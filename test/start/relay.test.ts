@@ -1,7 +1,8 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { gzipSync } from "node:zlib";
-import { describe, expect } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { jsonLines } from "../../scripts/relay/progress.ts";
 import { adminPassword, asAdmin } from "../support/credentials.ts";
 import { Content, expectBlob, type Place, push, relayTest, send, type Sent, serve, withDigest } from "./relay-test.ts";
 import { bodyLimitBytes, type Front } from "./relay-front.ts";
@@ -105,6 +106,13 @@ describe("what is within the limit", () => {
       await expectBlob({ url: registry.url, name }, content);
     },
   );
+});
+
+test("what is told as JSON steers no terminal", ({ onTestFinished }) => {
+  const log = vi.spyOn(console, "log").mockImplementation(() => {});
+  onTestFinished(() => log.mockRestore());
+  jsonLines().troubled("a", "\u009b31m \u202e", true);
+  expect(log.mock.calls).toEqual([[String.raw`{"event":"failed","repository":"a","reason":"\u009b31m \u202e"}`]]);
 });
 
 describe("a connection that breaks", () => {
