@@ -2,7 +2,7 @@
 import { Cron } from "croner";
 
 export interface Crons {
-  /** Fires nothing more; a run that has begun goes on. */
+  /** Fires nothing more; a run that has begun goes on, and nobody is told what becomes of it. */
   stop(): void;
 }
 
@@ -29,6 +29,7 @@ export function startCrons(
   fire: (cron: string, scheduledTime: Date) => Promise<void>,
   report: (message: string) => void,
 ): Crons {
+  let isStopped = false;
   const jobs = patterns.map(
     (cron) =>
       new Cron(
@@ -38,7 +39,9 @@ export function startCrons(
           // A run that takes longer than the interval must not meet a second one of itself.
           protect: true,
           catch: (error) => {
-            report(`the cron "${cron}" failed: ${error instanceof Error ? error.message : String(error)}`);
+            // Of a Worker that is being stopped it can't come to its end.
+            if (!isStopped)
+              report(`the cron "${cron}" failed: ${error instanceof Error ? error.message : String(error)}`);
           },
         },
         async (job: Cron) => fire(cron, job.currentRun() ?? new Date()),
@@ -46,6 +49,7 @@ export function startCrons(
   );
   return {
     stop() {
+      isStopped = true;
       for (const job of jobs) {
         job.stop();
       }

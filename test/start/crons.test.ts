@@ -55,6 +55,19 @@ describe("the crons of wrangler.toml", () => {
     expect(fire).toHaveBeenCalledTimes(2);
     expect(reported).toEqual(Array(2).fill('the cron "* * * * *" failed: no such table'));
   });
+
+  it("report nothing of a run that is cut off when all is stopped", async () => {
+    const reported: string[] = [];
+    const cutOff: (() => void)[] = [];
+    const fire = () => new Promise<void>((_resolve, reject) => cutOff.push(() => reject(new Error("disposed"))));
+    const crons = startCrons(["* * * * *"], fire, (message) => reported.push(message));
+    await minutes(1);
+    crons.stop();
+    cutOff[0]?.();
+    await minutes(1);
+    expect(cutOff).toHaveLength(1);
+    expect(reported).toEqual([]);
+  });
 });
 
 describe("a cron that is not one", () => {
