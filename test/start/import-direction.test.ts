@@ -19,7 +19,7 @@ const layers: readonly RegExp[] = [
   /^access\/(?!(policy|scope|grants|trust-rule|public-issuers|store)$)|^edge\//,
   /^[\w-]+\/store$|^blobs\/(keys|garbage)$|^uploads\/upload-id$|^events\//,
   /^env$|^config$|^databases$/,
-  /^users\/user$|^access-tokens\/token$|^trust-rules\/rule$|^audit\/record$|^integrity\/finding$/,
+  /^users\/user$|^access-tokens\/token$|^trust-rules\/rule$|^audit\/record$|^integrity\/finding$|^manifests\/quarantined$/,
   /^access\/(policy|scope|grants|trust-rule|public-issuers)$/,
   /^http\/|^trace\//,
   /^oci\//,
@@ -48,7 +48,7 @@ const known: Readonly<Record<string, readonly string[]>> = {
   referrers: ["http", "access"],
   repositories: ["http", "access"],
   manifests: ["http", "access", "blobs", "tags", "referrers", "repositories", "events", "audit", "edge", "trace"],
-  integrity: ["access", "api", "audit", "blobs", "edge"],
+  integrity: ["access", "api", "audit", "blobs", "edge", "manifests"],
   lifecycle: ["blobs", "uploads", "events", "audit", "integrity", "metrics", "trace"],
 };
 
