@@ -149,29 +149,26 @@ async function cachedSource(
   ask: (isPrimary: boolean) => Promise<BlobRow | null>,
 ): Promise<Source> {
   const request = { env: c.env, context: c.executionCtx, repository: c.get("repository") };
-  const askForHeld = async (isPrimary: boolean): Promise<HeldBlob | null> => {
+  const askForHeld = async (isPrimary: boolean): Promise<Held | null> => {
     const row = await ask(isPrimary);
     return row === null ? null : { ...row, mediaType: "", body: null };
   };
   const found = await findHeld(request, "blobs", digest, askForHeld);
-  const first = found === null ? null : keyed(found.held);
-  if (found === null || first === null) throw await notFound(c, digest);
+  const objectKey = found?.held.objectKey ?? null;
+  if (found === null || objectKey === null) throw await notFound(c, digest);
+  const { held, result, untilMs } = found;
   return {
-    size: first.size,
-    objectKey: first.objectKey,
-    result: found.result,
-    freshMs: found.untilMs - Date.now(),
-    currentKey: async () => (found.result === "miss" ? first.objectKey : ((await ask(false))?.objectKey ?? null)),
+    size: held.size,
+    objectKey,
+    result,
+    freshMs: untilMs - Date.now(),
+    currentKey: async () => (result === "miss" ? objectKey : ((await ask(false))?.objectKey ?? null)),
     read: async (range) => {
-      const bytes = await readHeld(request, "blobs", digest, first, range, askForHeld);
+      const bytes = await readHeld(request, "blobs", digest, held, range, askForHeld);
       if (bytes === null) throw unknownBlob(digest);
       return bytes;
     },
   };
-}
-
-function keyed(held: Held | null): HeldBlob | null {
-  return held === null || held.objectKey === null ? null : { ...held, objectKey: held.objectKey };
 }
 
 /** Why there is nothing: who gets a 404 of what was pushed may want to know that it is to be pushed again. */
@@ -185,8 +182,6 @@ async function notFound(c: BlobContext, digest: Digest): Promise<OciError> {
 function streamOf(body: Bytes["body"]): ReadableStream {
   return body instanceof ReadableStream ? body : new Blob([body]).stream();
 }
-
-type HeldBlob = Held & { readonly objectKey: string };
 
 function notePulled(c: BlobContext, digest: Digest, size: number, cache: CacheResult): void {
   const userAgent = c.req.header("user-agent") ?? "";
