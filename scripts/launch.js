@@ -28,6 +28,7 @@ function run(node) {
     throw error;
   });
   child.once("exit", (code, signal) => {
-    process.exitCode = code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+    // At once, as npm may have another one on its way: see cli/stop-signal.ts.
+    process.exit(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
   });
 }

@@ -61,8 +61,8 @@ async function examineRegistry(argument: string | undefined, given: unknown, com
   const registry = registryOf(argument, options);
   const login = await loginFor(registry, options);
   const repository = named ?? `moorage-doctor/${randomBytes(6).toString("hex")}`;
-  const interrupt = interrupted();
-  const client = new Client(registry, login, { timeoutMs: timeout * 1000, signal: interrupt.signal });
+  const interrupted = interruption();
+  const client = new Client(registry, login, { timeoutMs: timeout * 1000, signal: interrupted });
   const examined = {
     client,
     repository,
@@ -83,14 +83,13 @@ async function examineRegistry(argument: string | undefined, given: unknown, com
     if (failedNeed !== null) folded.set(failedNeed, [...(folded.get(failedNeed) ?? []), finding]);
     else if (!options.json) console.log(lineOf(finding, width));
   });
-  interrupt.forget();
   if (options.json) printJson({ registry: registry.origin, repository, checks: findings });
   else for (const [need, skipped] of folded) console.log(foldedLine(need, skipped, width));
   summarize(findings);
   if (readOnly && named === undefined && findings.some(isLoggedIn)) {
     report("nothing was there to be read: --repository names what is");
   }
-  process.exitCode = interrupt.signal.aborted ? 130 : findings.some(({ outcome }) => outcome === "failed") ? 1 : 0;
+  process.exitCode = interrupted.aborted ? 130 : findings.some(({ outcome }) => outcome === "failed") ? 1 : 0;
 }
 
 /** null: nobody; a password does not go over the network for all to read. */
@@ -102,13 +101,13 @@ async function loginFor(registry: URL, options: ConnectionOptions): Promise<Logi
 }
 
 /** At the first Ctrl-C the checks end, and what was pushed is deleted; another one, later, ends that too. */
-function interrupted(): { readonly signal: AbortSignal; forget(): void } {
+function interruption(): AbortSignal {
   const controller = new AbortController();
-  const forget = onStopSignal(["SIGINT", "SIGTERM"], () => {
+  onStopSignal(["SIGINT", "SIGTERM"], () => {
     report("interrupted: what was pushed is deleted now");
     controller.abort();
   });
-  return { signal: controller.signal, forget };
+  return controller.signal;
 }
 
 const outcomeWidth = "warning".length;

@@ -321,6 +321,14 @@ describe("moorage relay", () => {
     expect(await relay.stop("SIGINT")).toBe(0);
   });
 
+  relayTest.for([
+    ["itself", {}],
+    ["launch.js", { program: launched }],
+  ] as const)("ends with 0 where %s is told again and again to", async ([, options], { startRelay }) => {
+    const relay = await startRelay(options);
+    expect(await relay.stopInsistently("SIGINT")).toBe(0);
+  });
+
   relayTest("refuses in one line what can't be", async ({ front }) => {
     await using other = await serve((_incoming, outgoing) => outgoing.writeHead(404).end(), false);
     const { port } = new URL(other.url);

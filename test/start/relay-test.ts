@@ -110,12 +110,32 @@ export class RunningRelay {
 
   /** @returns how it ended */
   async stop(signal: NodeJS.Signals = "SIGINT"): Promise<number | null> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+    if (this.#isRunning) {
       const ended = once(this.#child, "close");
       process.kill(-this.pid, signal);
       await ended;
     }
     return this.#child.exitCode;
+  }
+
+  /**
+   * Says `signal` again and again until it has ended, so that it is heard at every point of its end; for half a second at
+   * most, as a relay takes one that comes later for another.
+   * @returns how it ended
+   */
+  async stopInsistently(signal: NodeJS.Signals): Promise<number | null> {
+    const ended = once(this.#child, "close");
+    const untilMs = Date.now() + 500;
+    while (this.#isRunning && Date.now() < untilMs) {
+      this.#child.kill(signal);
+      await new Promise(setImmediate);
+    }
+    await ended;
+    return this.#child.exitCode;
+  }
+
+  get #isRunning(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 }
 
