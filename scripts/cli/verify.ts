@@ -69,7 +69,8 @@ async function verify(repository: string, _given: unknown, command: Command): Pr
 
 async function verifyAll(api: Api, repository: string): Promise<Verdict> {
   const progress = progressOf(repository);
-  const findings: Finding[] = [];
+  /** by id: the last slice tells of some again */
+  const findings = new Map<number, Finding>();
   let [objects, bytes] = [0, 0];
   try {
     let cursor: string | null = null;
@@ -78,14 +79,14 @@ async function verifyAll(api: Api, repository: string): Promise<Verdict> {
       if (slice.total !== null) progress.start(slice.total.bytes);
       objects += slice.objects;
       bytes += slice.bytes;
-      findings.push(...slice.findings);
+      for (const finding of slice.findings) findings.set(finding.id, finding);
       progress.update(bytes);
       cursor = slice.next;
     } while (cursor !== null);
   } finally {
     progress.stop();
   }
-  return { objects, bytes, findings };
+  return { objects, bytes, findings: [...findings.values()] };
 }
 
 async function verifySlice(api: Api, repository: string, cursor: string | null): Promise<Verified> {

@@ -75,7 +75,7 @@ export async function listManifestsOfRepository(
   return results;
 }
 
-/** How much a repository has. D1: 1, over all its rows. @returns null where there is no such repository */
+/** How much of a repository is to be checked. D1: 1, over all its rows. @returns null where there is no such repository */
 export async function sumOfRepository(
   db: D1Database,
   repository: RepositoryName,
@@ -86,10 +86,11 @@ export async function sumOfRepository(
        LEFT JOIN (
          SELECT member.repository_id AS repository_id, blobs.size AS size
          FROM repositories JOIN repository_blobs AS member ON member.repository_id = repositories.id
-         JOIN blobs ON blobs.id = member.blob_id WHERE repositories.name = ?1
+         JOIN blobs ON blobs.id = member.blob_id WHERE repositories.name = ?1 AND blobs.quarantined_at IS NULL
          UNION ALL
          SELECT manifests.repository_id, manifests.size
-         FROM repositories JOIN manifests ON manifests.repository_id = repositories.id WHERE repositories.name = ?1
+         FROM repositories JOIN manifests ON manifests.repository_id = repositories.id
+         WHERE repositories.name = ?1 AND NOT ${isQuarantinedManifest()}
        ) AS content ON content.repository_id = repositories.id
        WHERE repositories.name = ?1 GROUP BY repositories.id`,
     )

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { API_PAGE_MAX } from "../limits.ts";
 import type { Digest } from "../oci/digest.ts";
 
 export const contentKinds = ["blob", "manifest"] as const;
@@ -72,10 +73,12 @@ export const verifiedSchema = z
     total: z
       .object({ objects: z.int(), bytes: z.int() })
       .nullable()
-      .meta({ description: "of the repository, in the first answer alone" }),
+      .meta({ description: "of what is to be read, in the first answer alone" }),
     objects: z.int().meta({ description: "blobs and manifests that this slice has read to their end" }),
     bytes: z.int().meta({ description: "that this slice has read" }),
-    findings: z.array(findingSchema).meta({ description: "what is bad, and what was found bad before" }),
+    findings: z.array(findingSchema).meta({
+      description: `what this slice found bad; in the last one also what else is quarantined of the repository (${String(API_PAGE_MAX)} at most), some of which was in a slice before`,
+    }),
     next: z.string().nullable().meta({ description: "null: all is read" }),
   })
   .meta({ id: "Verified" });

@@ -10,7 +10,7 @@ import type { RepositoryName } from "../oci/repository.ts";
 import type { Requester } from "../requester.ts";
 import { progressSchema } from "./check.ts";
 import { listBlobsOfRepository, listManifestsOfRepository, sumOfRepository } from "./contents.ts";
-import { contentKinds, type Verified } from "./finding.ts";
+import { contentKinds, type Finding, type Verified } from "./finding.ts";
 import { type Budget, checkSlice } from "./slice.ts";
 import { listQuarantinedOf } from "./store.ts";
 
@@ -36,7 +36,9 @@ export function parseCursor(text: string): Cursor | null {
 
 /**
  * Reads a slice of what a repository has, and compares it with its digests. What is bad is quarantined, in whichever
- * repository it is. D1: 1, 2 more in the first slice, 1 for every SCRUB_MANIFESTS_MAX manifests, and 2 for each finding.
+ * repository it is. The last slice tells of all that is quarantined by then: also of what was before, and of what the
+ * scrub found first while this one was on its way, which is passed over in the lists, or not quarantined twice.
+ * D1: 1, 1 more in the first slice and in the last, 1 for every SCRUB_MANIFESTS_MAX manifests, and 2 for each finding.
  * R2: 1 an object.
  * @param cursor null: the first slice
  * @returns null where there is no such repository
@@ -50,7 +52,7 @@ export async function verifySlice(
 ): Promise<Verified | null> {
   const total = cursor === null ? await sumOfRepository(env.DB, repository) : null;
   if (cursor === null && total === null) return null;
-  const findings = cursor === null ? [...(await listQuarantinedOf(env.DB, repository, API_PAGE_MAX))] : [];
+  const findings: Finding[] = [];
   const untilMs = Date.now() + VERIFY_SLICE_SECONDS * 1000;
   let at: Cursor = cursor ?? { kind: "blob", id: 0, digest: "", progress: null };
   let [objects, bytes] = [0, 0];
@@ -80,7 +82,12 @@ export async function verifySlice(
         : { ...at, digest: last?.digest ?? at.digest, progress };
     if (!ended) return { total, objects, bytes, findings, next: JSON.stringify(at) };
     if (rows.length === limit) continue;
-    if (kind === "manifest") return { total, objects, bytes, findings, next: null };
+    if (kind === "manifest") {
+      const quarantined = await listQuarantinedOf(env.DB, repository, API_PAGE_MAX);
+      const known = new Set(quarantined.map(({ id }) => id));
+      const others = findings.filter(({ id }) => !known.has(id));
+      return { total, objects, bytes, findings: [...quarantined, ...others], next: null };
+    }
     at = { ...at, kind: "manifest" };
   }
 }

@@ -98,7 +98,30 @@ describe("POST /api/v1/integrity/verify", () => {
       .run();
     const slices = await verifyAll(repository.name);
     expect(slices.map(({ objects }) => objects)).toEqual([VERIFY_SLICE_OBJECTS, 1]);
-    expect(slices.flatMap(({ findings }) => findings)).toHaveLength(VERIFY_SLICE_OBJECTS);
+    const found = new Set(slices.flatMap(({ findings }) => findings).map(({ id }) => id));
+    expect(found.size).toBe(VERIFY_SLICE_OBJECTS);
+  });
+
+  it.each([
+    ["before it has listed what there is", "DB"],
+    ["while it reads", "BLOBS"],
+  ] as const)("tells of what another run quarantines %s", async (_when, binding) => {
+    const repository = freshRepository();
+    const { digest: named } = await repository.pushBlob(randomBytes(10));
+    await spoil(named, new Uint8Array(10));
+    let isFirst = true;
+    const disturbed = interceptOperations(env, {
+      before: async (operation) => {
+        if (operation.binding !== binding || !isFirst) return;
+        isFirst = false;
+        expect((await verifyAll(repository.name)).flatMap(({ findings }) => findings)).toHaveLength(1);
+      },
+    });
+    const response = await registryWith(disturbed).request("POST", "/api/v1/integrity/verify", {
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ repository: repository.name }),
+    });
+    expect((await read(response, 200, verifiedSchema)).findings).toMatchObject([{ digest: named }]);
   });
 
   it("fails where R2 does, and finds nothing then", async () => {
@@ -127,7 +150,7 @@ describe("POST /api/v1/integrity/verify", () => {
       body: JSON.stringify({ repository: repository.name }),
     });
     expect(response.status).toBe(200);
-    // The sum, the findings from before, the blobs, the manifests.
+    // The sum, the blobs, the manifests, what is quarantined.
     expect(counted.counts).toEqual({ d1: 4, r2: 2, durableObjects: 0 });
   });
 
