@@ -144,7 +144,7 @@ export const TOMBSTONE_SECONDS = 8 * 86_400;
 /** Longest life of an upload session: R2 itself gives up an unfinished multipart upload after seven days. */
 export const UPLOAD_TTL_MAX_SECONDS = 6 * 86_400;
 
-/** Life of a token of /token: what is revoked or taken away ends with it at the latest. */
+/** Life of a token of /token. */
 export const BEARER_LIFE_SECONDS = 300;
 
 /** Longest bearer token that is given, and taken: some 60 scopes of long names. */

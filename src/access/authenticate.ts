@@ -1,21 +1,30 @@
 import { configOf } from "../config.ts";
 import { isAccessToken } from "./access-token.ts";
 import { parseAuthorization } from "./authorization-header.ts";
-import { verifyBearer } from "./bearer.ts";
+import { type VerifiedBearer, verifyBearer } from "./bearer.ts";
 import { attemptLogin } from "./brakes.ts";
 import { loginWithCloudflareAccess } from "./cloudflare-access.ts";
 import { isIdToken } from "./id-token.ts";
 import { loginWithKey, loginWithToken, type Login } from "./login.ts";
-import { anonymousPermissions, type Authority, type Caller, permissionsOf, permissionsOfScopes } from "./policy.ts";
+import {
+  anonymousPermissions,
+  type Authority,
+  type Caller,
+  permissionsOf,
+  permissionsOfBoth,
+  permissionsOfScopes,
+} from "./policy.ts";
 import { anonymous, type Requester } from "../requester.ts";
 import { refuseLogin } from "./refuse-login.ts";
 import { signingKeys } from "./signing-keys.ts";
+import { knownStanding, type Standing, standingOf } from "./standing.ts";
 import { loginWithIdToken } from "./workload-identity.ts";
 
 /**
  * The caller of a request. A bearer that does not hold makes nobody of it: Homebrew sends `Bearer QQ==` for public
  * content. A password that does not is refused, so that nobody thinks to be logged in.
- * D1: 0; 1 for an access token, or an issuer of tokens, that this isolate has not seen lately; 1 for a login that fails.
+ * D1: 0; 1 for an access token, or an issuer of tokens, that this isolate has not seen lately, and for a bearer that is not
+ * new, whose holder it has not asked after lately; 1 for a login that fails.
  * @throws OciError UNAUTHORIZED, TOOMANYREQUESTS
  */
 export async function authenticate(
@@ -64,13 +73,33 @@ export async function authenticate(
 
 /**
  * Whose token of /token it is; nobody, where it does not hold.
- * @param audience host and port that the request was sent to
+ * D1: 0; 1 for one given longer ago than an isolate knows rights for, whose holder this one has not asked after as lately.
  */
-export async function authenticateBearer(env: Env, token: string, audience: string, nowMs: number): Promise<Caller> {
-  const claims = await verifyBearer(await signingKeys(env), token, audience, nowMs);
-  if (claims === null) return nobody(env, true);
-  const { principal, granted, refused } = claims;
-  const permissions = permissionsOfScopes(claims, configOf(env).ANONYMOUS_PULL);
+async function authenticateBearer(env: Env, token: string, audience: string, nowMs: number): Promise<Caller> {
+  const bearer = await verifyBearer(await signingKeys(env), token, audience, nowMs);
+  if (bearer === null) return nobody(env, true);
+  return callerOfBearer(env, bearer, knownStanding(env, bearer, nowMs) ?? (await standingOf(env, bearer, nowMs)));
+}
+
+/**
+ * The same without D1.
+ * @param audience host and port that the request was sent to
+ * @returns null where D1 is to be asked
+ */
+export async function knownBearer(env: Env, token: string, audience: string, nowMs: number): Promise<Caller | null> {
+  const bearer = await verifyBearer(await signingKeys(env), token, audience, nowMs);
+  if (bearer === null) return nobody(env, true);
+  const standing = knownStanding(env, bearer, nowMs);
+  return standing === undefined ? null : callerOfBearer(env, bearer, standing);
+}
+
+function callerOfBearer(env: Env, bearer: VerifiedBearer, standing: Standing): Caller {
+  if (standing === "ended") return nobody(env, true);
+  const { principal, granted, refused } = bearer;
+  const publicPatterns = configOf(env).ANONYMOUS_PULL;
+  const given = permissionsOfScopes(bearer, publicPatterns);
+  const permissions =
+    standing === "as given" ? given : permissionsOfBoth(given, permissionsOf(standing, publicPatterns));
   return { principal, permissions, proof: "bearer", badBearer: false, authority: null, granted, refused };
 }
 

@@ -4,14 +4,16 @@ import { BEARER_KEPT_MAX_CHARACTERS, BEARER_LIFE_SECONDS, BEARERS_KEPT_MAX } fro
 import { isRepositoryName, type RepositoryName } from "../oci/repository.ts";
 import { type RepositoryRight, grantableRights } from "./grants.ts";
 import { Kept } from "./kept.ts";
-import type { CatalogFilter } from "./policy.ts";
+import type { CatalogFilter, RulesTaken } from "./policy.ts";
 import type { Principal } from "../requester.ts";
 import type { Scopes } from "./scope.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 
-/** What a bearer token says: signed, so that a request with it asks neither D1 nor anybody. */
+/** What a bearer token says: signed, so that a request with it asks nobody; see `standing.ts` for one that is older. */
 export interface BearerClaims {
   readonly principal: Principal;
+  /** by which it was given to a job; null: to somebody else */
+  readonly rules: RulesTaken | null;
   /** what was asked for and is allowed */
   readonly granted: Scopes;
   /** what was asked for and is not allowed: to ask again would change nothing */
@@ -20,6 +22,12 @@ export interface BearerClaims {
   readonly pushable: readonly RepositoryName[];
   /** the patterns to list by, where the catalogue was granted */
   readonly catalog: CatalogFilter | null;
+}
+
+/** What is signed and holds. */
+export interface VerifiedBearer extends BearerClaims {
+  /** a whole second, ms since 1970 */
+  readonly issuedAtMs: number;
 }
 
 /** Tells these from whatever else is signed, RFC 8725 section 3.11. */
@@ -33,6 +41,7 @@ const claimsSchema = z.object({
   exp: z.number(),
   iat: z.number(),
   tid: z.string().optional(),
+  rules: z.object({ issuer: z.string(), marks: z.array(z.string()) }).optional(),
   access: accessSchema,
   refused: accessSchema.optional(),
   pushable: z.array(z.string()).optional(),
@@ -50,10 +59,11 @@ export async function signBearer(
   audience: string,
   nowMs: number,
 ): Promise<string> {
-  const { principal, granted, refused, pushable, catalog } = claims;
+  const { principal, rules, granted, refused, pushable, catalog } = claims;
   const issuedAt = Math.floor(nowMs / 1000);
   const payload = {
     ...(principal.tokenId === null ? {} : { tid: principal.tokenId }),
+    ...(rules === null ? {} : { rules: { issuer: rules.issuer, marks: [...rules.marks] } }),
     access: accessOf(granted),
     ...(refused.repositories.size === 0 ? {} : { refused: accessOf(refused) }),
     ...(pushable.length === 0 ? {} : { pushable: [...pushable] }),
@@ -72,12 +82,12 @@ export async function signBearer(
 }
 
 interface Verified {
-  readonly claims: BearerClaims;
+  readonly bearer: VerifiedBearer;
   readonly expiresAtMs: number;
 }
 
 /** By audience and token, for as long as its keys are those: a client sends one token with each of many requests. */
-const verified = new WeakMap<SigningKeys, Kept<BearerClaims>>();
+const verified = new WeakMap<SigningKeys, Kept<VerifiedBearer>>();
 
 /**
  * A signature is checked once an isolate, the token's time at each request.
@@ -88,7 +98,7 @@ export async function verifyBearer(
   token: string,
   audience: string,
   nowMs: number,
-): Promise<BearerClaims | null> {
+): Promise<VerifiedBearer | null> {
   const kept = verified.get(keys) ?? new Kept(BEARERS_KEPT_MAX);
   verified.set(keys, kept);
   const key = `${audience} ${token}`;
@@ -96,8 +106,8 @@ export async function verifyBearer(
   if (known !== undefined) return known;
   const fresh = await verify(keys, token, audience, nowMs);
   if (fresh === null) return null;
-  if (token.length <= BEARER_KEPT_MAX_CHARACTERS) kept.set(key, fresh.claims, fresh.expiresAtMs);
-  return fresh.claims;
+  if (token.length <= BEARER_KEPT_MAX_CHARACTERS) kept.set(key, fresh.bearer, fresh.expiresAtMs);
+  return fresh.bearer;
 }
 
 async function verify(keys: SigningKeys, token: string, audience: string, nowMs: number): Promise<Verified | null> {
@@ -121,8 +131,10 @@ async function verify(keys: SigningKeys, token: string, audience: string, nowMs:
     );
     const claims = claimsSchema.parse(payload);
     return {
-      claims: {
+      bearer: {
         principal: { name: claims.sub, tokenId: claims.tid ?? null },
+        rules: claims.rules ?? null,
+        issuedAtMs: claims.iat * 1000,
         granted: scopesOf(claims.access, claims.catalog !== undefined),
         refused: scopesOf(claims.refused ?? [], claims.uncatalogued ?? false),
         pushable: (claims.pushable ?? []).filter(isRepositoryName),

@@ -29,7 +29,12 @@ export async function loginWithCloudflareAccess(env: Env, headers: Headers, nowM
 
 /** Named, so that the audit tells one administrator from another. */
 function administratorOf(email: string): Authority {
-  return { principal: { name: `oidc:${accessRuleName}:${email}`, tokenId: null }, admin: true, grants: [] };
+  return {
+    principal: { name: `oidc:${accessRuleName}:${email}`, tokenId: null },
+    admin: true,
+    grants: [],
+    rules: null,
+  };
 }
 
 /** By the hash of a token and of what it was held against. */

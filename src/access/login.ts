@@ -95,21 +95,35 @@ export function loginOfToken(row: AccessTokenRow, nowMs: number): Login {
 export function loginOfUser(user: UserRow): Login {
   const principal = { name: `${userPrefix}${user.name}`, tokenId: null };
   if (user.disabled) return { kind: "unknown", reason: "this user is disabled", of: principal };
-  return { kind: "known", authority: { principal, admin: false, grants: [user.grants] } };
+  return { kind: "known", authority: { principal, admin: false, grants: [user.grants], rules: null } };
 }
 
 export const administratorLogin: Login = {
   kind: "known",
-  authority: { principal: administrator, admin: true, grants: [] },
+  authority: { principal: administrator, admin: true, grants: [], rules: null },
 };
+
+/** By principal; null for one that may do nothing any more. */
+const keptAuthorities = new Kept<Authority | null>(CREDENTIALS_KEPT_MAX);
+
+/** What `authorityOf` has found lately; undefined where it has not. */
+export function knownAuthority(principal: Principal, nowMs: number): Authority | null | undefined {
+  return keptAuthorities.get(keyOf(principal), nowMs);
+}
 
 /**
  * What a principal may do by now, whatever its token says; null for one that is not kept here. D1: 1; 0 for the
  * administrator.
  */
-export async function authorityOf(env: Env, { name, tokenId }: Principal): Promise<Authority | null> {
-  const login = await loginOfPrincipal(env, name, tokenId, Date.now());
-  return login?.kind === "known" ? login.authority : null;
+export async function authorityOf(env: Env, principal: Principal, nowMs: number): Promise<Authority | null> {
+  const login = await loginOfPrincipal(env, principal.name, principal.tokenId, nowMs);
+  const authority = login?.kind === "known" ? login.authority : null;
+  keptAuthorities.set(keyOf(principal), authority, nowMs + rightsKeptMs(env));
+  return authority;
+}
+
+function keyOf({ name, tokenId }: Principal): string {
+  return `${name} ${tokenId ?? ""}`;
 }
 
 async function loginOfPrincipal(env: Env, name: string, tokenId: string | null, nowMs: number): Promise<Login | null> {
@@ -163,4 +177,5 @@ export async function loginOfEmail(env: Env, email: string, nowMs: number): Prom
 export function forgetLogins(): void {
   keptTokens.clear();
   keptUsers.clear();
+  keptAuthorities.clear();
 }

@@ -1,7 +1,7 @@
 import type { RepositoryName } from "../oci/repository.ts";
 import { matchesAnyPattern } from "../oci/repository-pattern.ts";
 import { allows, type Grants, pullPatterns, type RepositoryRight } from "./grants.ts";
-import { anonymous, type Principal } from "../requester.ts";
+import type { Principal } from "../requester.ts";
 import type { Scopes } from "./scope.ts";
 
 /**
@@ -18,6 +18,15 @@ export interface Authority {
   readonly principal: Principal;
   readonly admin: boolean;
   readonly grants: readonly Grants[];
+  /** by which a job has it; null: it is kept here, or of the configuration */
+  readonly rules: RulesTaken | null;
+}
+
+/** Trust rules that took a job's token. */
+export interface RulesTaken {
+  readonly issuer: string;
+  /** each stands for whom one rule takes, as it was: see `markOf` */
+  readonly marks: readonly string[];
 }
 
 /** Patterns of which one in every list must match a repository for it to be listed. */
@@ -37,7 +46,10 @@ export interface Permissions {
 }
 
 /** @param publicPatterns repositories that everybody may pull (ANONYMOUS_PULL) */
-export function permissionsOf(authority: Authority, publicPatterns: readonly string[]): Permissions {
+export function permissionsOf(
+  authority: Pick<Authority, "admin" | "grants">,
+  publicPatterns: readonly string[],
+): Permissions {
   const catalog = authority.admin ? [["**"]] : authority.grants.map(pullPatterns);
   const may: Permissions["may"] = (right, repository) =>
     authority.admin ||
@@ -57,7 +69,7 @@ const ofNobody = new WeakMap<readonly string[], Permissions>();
 export function anonymousPermissions(publicPatterns: readonly string[]): Permissions {
   const known = ofNobody.get(publicPatterns);
   if (known !== undefined) return known;
-  const permissions = permissionsOf({ principal: anonymous, admin: false, grants: [] }, publicPatterns);
+  const permissions = permissionsOf({ admin: false, grants: [] }, publicPatterns);
   ofNobody.set(publicPatterns, permissions);
   return permissions;
 }
@@ -83,6 +95,16 @@ export function permissionsOfScopes(
     pushes: (repository) => has("push", repository) || pushable.includes(repository),
     catalog,
     admin: false,
+  };
+}
+
+/** What both allow. */
+export function permissionsOfBoth(one: Permissions, other: Permissions): Permissions {
+  return {
+    may: (right, repository) => one.may(right, repository) && other.may(right, repository),
+    pushes: (repository) => one.pushes(repository) && other.pushes(repository),
+    catalog: one.catalog === null || other.catalog === null ? null : [...one.catalog, ...other.catalog],
+    admin: one.admin && other.admin,
   };
 }
 

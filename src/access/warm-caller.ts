@@ -4,7 +4,7 @@ import type { RepositoryName } from "../oci/repository.ts";
 import type { Requester } from "../requester.ts";
 import { isAccessToken } from "./access-token.ts";
 import { addressOf } from "./address.ts";
-import { authenticateBearer, nobody } from "./authenticate.ts";
+import { knownBearer, nobody } from "./authenticate.ts";
 import { countRequest } from "./brakes.ts";
 import type { Caller } from "./policy.ts";
 import { secretsOf } from "./secrets.ts";
@@ -35,8 +35,8 @@ export function warmCaller(env: Env, request: WarmRequest): Requester | null | P
   }
   const token = bearer.exec(authorization)?.[1];
   if (token === undefined || token.length > BEARER_MAX_CHARACTERS || isAccessToken(token)) return null;
-  return authenticateBearer(env, token, request.audience, Date.now()).then(async (caller) =>
-    countedPuller(env, request, caller),
+  return knownBearer(env, token, request.audience, Date.now()).then(async (caller) =>
+    caller === null ? null : countedPuller(env, request, caller),
   );
 }
 

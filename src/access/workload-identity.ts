@@ -4,6 +4,8 @@ import { issuerOf, type Verification, type VerifiedToken, verifyIdToken } from "
 import { Kept } from "./kept.ts";
 import { rightsKeptMs } from "./kept-time.ts";
 import type { Login, Lookup } from "./login.ts";
+import type { Authority, RulesTaken } from "./policy.ts";
+import type { Principal } from "../requester.ts";
 import { listTrustRules } from "./store.ts";
 import { misfitOf, type TrustRule } from "./trust-rule.ts";
 
@@ -40,8 +42,62 @@ function loginByRules(rules: readonly TrustRule[], { subject, claims }: Verified
   const [first] = fitting;
   if (first === undefined) return unfit(rules.map(({ name }, index) => `${name}: ${misfits[index] ?? ""}`).join("; "));
   const principal = { name: `oidc:${first.name}:${subject}`, tokenId: null };
-  const grants = [fitting.flatMap((rule) => rule.grants)];
-  return { kind: "known", authority: { principal, admin: false, grants } };
+  return { kind: "known", authority: authorityBy(principal, first.issuer, fitting) };
+}
+
+function authorityBy(principal: Principal, issuer: string, rules: readonly TrustRule[]): Authority {
+  const grants = [rules.flatMap((rule) => rule.grants)];
+  return { principal, admin: false, grants, rules: { issuer, marks: rules.map(markOf) } };
+}
+
+/**
+ * What a job may do by now by the rules that it was taken by: as they grant now, but for those that take others now, or
+ * are gone. null: none is left. D1: 1.
+ */
+export async function authorityOfRules(
+  env: Env,
+  principal: Principal,
+  taken: RulesTaken,
+  nowMs: number,
+): Promise<Authority | null> {
+  const { issuer } = taken;
+  const rules = await rulesOf(env, issuer, nowMs, "fresh");
+  // No name that anybody could make up: this registry has signed it. Not kept, each of its bearers would ask each time.
+  if (rules.length === 0) keptRules.set(issuer, rules, nowMs + rightsKeptMs(env));
+  return authorityByMarks(principal, taken, rules);
+}
+
+/** The same from what this isolate has read of the rules lately; undefined where it has not. D1: 0. */
+export function knownAuthorityOfRules(
+  principal: Principal,
+  taken: RulesTaken,
+  nowMs: number,
+): Authority | null | undefined {
+  const known = keptRules.get(taken.issuer, nowMs);
+  return known === undefined ? undefined : authorityByMarks(principal, taken, known);
+}
+
+function authorityByMarks(
+  principal: Principal,
+  { issuer, marks }: RulesTaken,
+  rules: readonly TrustRule[],
+): Authority | null {
+  const left = rules.filter((rule) => marks.includes(markOf(rule)));
+  return left.length === 0 ? null : authorityBy(principal, issuer, left);
+}
+
+const markCharacters = 16;
+const keptMarks = new WeakMap<TrustRule, string>();
+
+/** Of whom a rule takes, not of what it grants to them: a job's bearer is as good as each rule that would take it again. */
+function markOf(rule: TrustRule): string {
+  const known = keptMarks.get(rule);
+  if (known !== undefined) return known;
+  const { name, issuer, audience, conditions } = rule;
+  const text = JSON.stringify([name, issuer, audience, conditions]);
+  const mark = createHash("sha256").update(text).digest("base64url").slice(0, markCharacters);
+  keptMarks.set(rule, mark);
+  return mark;
 }
 
 /** Anybody may have a token of a public issuer: which rules there are, and by what they fail, is for the audit. */

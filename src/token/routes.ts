@@ -139,7 +139,7 @@ async function exchangeIdToken(env: Env, idToken: string, { address, nowMs, look
   return attemptLogin(address, nowMs, async () => loginWithIdToken(env, idToken, nowMs, lookup));
 }
 
-const nobody: Authority = { principal: anonymous, admin: false, grants: [] };
+const nobody: Authority = { principal: anonymous, admin: false, grants: [], rules: null };
 
 async function authorityOf(c: TokenContext, given: GivenLogin | null): Promise<Authority> {
   if (given === null) return nobody;
@@ -155,10 +155,10 @@ async function authorityOf(c: TokenContext, given: GivenLogin | null): Promise<A
 async function answer(c: TokenContext, authority: Authority, request: TokenRequest): Promise<Response> {
   const asked = parseScopes(request.scopes);
   const permissions = permissionsOf(authority, configOf(c.env).ANONYMOUS_PULL);
-  const { principal } = authority;
+  const { principal, rules } = authority;
   const nowMs = Date.now();
   const { host } = new URL(c.req.url);
-  const claims = { principal, ...divideScopes(asked, permissions) };
+  const claims = { principal, rules, ...divideScopes(asked, permissions) };
   const bearer = await signBearer(await signingKeys(c.env), claims, host, nowMs);
   if (bearer.length > BEARER_MAX_CHARACTERS) {
     const reason =

@@ -150,7 +150,7 @@ const opened: UploadState = { state: "opened", digest: null };
 async function offerSource(c: UploadContext, candidates: readonly RepositoryName[]): Promise<void> {
   const { caller } = c.var;
   if (caller.proof !== "bearer") return;
-  const authority = candidates.length === 0 ? null : await authorityOf(c.env, caller.principal);
+  const authority = candidates.length === 0 ? null : await authorityOf(c.env, caller.principal, Date.now());
   if (authority === null) return;
   const { may } = permissionsOf(authority, []);
   const source = candidates.find((candidate) => may("pull", candidate));

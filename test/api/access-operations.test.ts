@@ -71,6 +71,28 @@ describe.each(requests)("$what", ({ send, status = 200, own }) => {
     }
   });
 
+  it("by a bearer that is 60 seconds old asks D1 once in 60 seconds; by the administrator's never", async () => {
+    const { token } = await makeRobot([`${name}:pull,push`]);
+    // A whole second, in which tokens are counted.
+    const startMs = Math.ceil(Date.now() / 1000) * 1000;
+    const clock = vi.spyOn(Date, "now").mockReturnValue(startMs);
+    for (const [authorization, cost] of [
+      [asAdmin, 0],
+      [token.authorization, 1],
+    ] as const) {
+      clock.mockReturnValue(startMs);
+      const bearer = await bearerFor(registry(), authorization, `repository:${name}:pull,push`);
+      const another = await bearerFor(registry(), authorization, `repository:${name}:pull,push`);
+      const found: number[] = [];
+      for (const ms of [59_999, 60_000, 60_000, 119_999, 120_000, 120_000]) {
+        clock.mockReturnValue(startMs + ms);
+        found.push(await queriesOf(async () => send(registry().as(bearer)), status));
+      }
+      expect(found).toEqual([own, own + cost, own, own, own + cost, own]);
+      expect(await queriesOf(async () => send(registry().as(another)), status)).toBe(own);
+    }
+  });
+
   it("by the administrator's password asks D1 nothing for it", async () => {
     expect(await queriesOf(async () => send(registry()), status)).toBe(own);
   });

@@ -1,11 +1,13 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { forgetLogins } from "../../src/access/login.ts";
 import { app } from "../../src/app.ts";
+import { CREDENTIAL_KEPT_SECONDS } from "../../src/limits.ts";
 import { registry } from "../../src/registry.ts";
 import { warmPull } from "../../src/warm-pull.ts";
 import { type Artifact, image, push } from "../fixtures/artifacts.ts";
-import { bearerFor, freshAddress, makeRobot } from "../fixtures/principals.ts";
+import { bearerFor, freshAddress, makeRobot, revoke, signedBearer } from "../fixtures/principals.ts";
 import { environmentWith, registryWith } from "../fixtures/registry.ts";
 import { asAdmin } from "../support/credentials.ts";
 
@@ -131,6 +133,22 @@ it.each([
   );
   expect(answer?.status).toBe(200);
   await waitOnExecutionContext(context);
+});
+
+it("leaves to the application a bearer that is not new, until the isolate has asked after its holder", async () => {
+  const { user, token } = await makeRobot(["private/**:pull"]);
+  const principal = { name: `user:${user.name}`, tokenId: token.id };
+  const old = { nowMs: Date.now() - CREDENTIAL_KEPT_SECONDS * 1000 };
+  const authorization = await signedBearer(principal, [`repository:${closed}:pull`], old);
+  const asked = { path: blob(closed), headers: { authorization } };
+  expect(await ask(warmPull, asked)).toBeNull();
+  expect(await ask(app.fetch, asked)).toMatchObject({ status: 200 });
+  expect(await ask(warmPull, asked)).toMatchObject({ status: 200 });
+  await revoke(token);
+  forgetLogins();
+  expect(await ask(warmPull, asked)).toBeNull();
+  expect(await ask(app.fetch, asked)).toMatchObject({ status: 401 });
+  expect(await ask(warmPull, asked)).toBeNull();
 });
 
 const withoutTokenKey: Serve = async (request, _, context) =>

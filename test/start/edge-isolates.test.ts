@@ -177,13 +177,22 @@ test("a right that is taken away ends in the other isolate within CACHE_TTL, how
   const made = await send("POST", `/api/v1/users/${user}/tokens`, { name: "t" });
   const { token } = answerSchema.parse(await made.json());
   const reader = await repositoryOf("other", name, basic(user, token));
+  const answer = await (
+    await clientOf("other", basic(user, token))
+  ).request("GET", "/token", {
+    query: { scope: `repository:${name}:pull` },
+  });
+  const bearer = `Bearer ${answerSchema.parse(await answer.json()).token}`;
+  const bearerReader = await repositoryOf("other", name, bearer);
   expect((await reader.getBlob(blob.digest)).status).toBe(200);
-  expect((await reader.getBlob(blob.digest)).status).toBe(200);
+  expect((await bearerReader.getBlob(blob.digest)).status).toBe(200);
   // It is warm in both tiers of that isolate; somebody without the right gets nothing of it.
   expect((await (await repositoryOf("other", name)).getBlob(blob.digest)).status).toBe(401);
   expect((await send("PATCH", `/api/v1/users/${user}`, { grants: ["elsewhere/**:pull"] })).status).toBe(200);
   expect((await (await repositoryOf("one", name, basic(user, token))).getBlob(blob.digest)).status).toBe(403);
   await expect.poll(async () => (await reader.getBlob(blob.digest)).status, { timeout: 20_000 }).toBe(403);
+  // Of a bearer its scope is gone: with the next one it would be told no.
+  await expect.poll(async () => (await bearerReader.getBlob(blob.digest)).status, { timeout: 20_000 }).toBe(401);
 });
 
 test.each(Object.entries(kinds))(

@@ -4,10 +4,9 @@ import { anonymousPermissions, isListed, permissionsOf, permissionsOfScopes } fr
 import { parseScopes } from "../../../src/access/scope.ts";
 import { parseRepositoryName } from "../../../src/oci/repository.ts";
 
-const principal = { name: "user:somebody", tokenId: null };
 const grants = (...texts: string[]): Grants => grantsSchema.parse(texts);
 const may = (lists: readonly Grants[], publicPatterns: readonly string[] = []) => {
-  const permissions = permissionsOf({ principal, admin: false, grants: lists }, publicPatterns);
+  const permissions = permissionsOf({ admin: false, grants: lists }, publicPatterns);
   return (right: "pull" | "push" | "delete", name: string) => permissions.may(right, parseRepositoryName(name));
 };
 
@@ -60,7 +59,7 @@ describe("grants", () => {
 });
 
 const listed = (lists: readonly Grants[], publicPatterns: readonly string[]): string[] | null => {
-  const { catalog } = permissionsOf({ principal, admin: false, grants: lists }, publicPatterns);
+  const { catalog } = permissionsOf({ admin: false, grants: lists }, publicPatterns);
   const names = ["a/x", "b", "public/a"].map((name) => parseRepositoryName(name));
   return catalog === null ? null : names.filter((name) => isListed(name, catalog));
 };

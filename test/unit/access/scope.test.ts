@@ -84,8 +84,7 @@ describe("a token's scopes", () => {
   test.prop([asked, fc.array(grants, { maxLength: 2 }), fc.boolean()])(
     "are what was asked and is allowed, and what is neither granted nor refused was not asked for",
     (scopes, lists, admin) => {
-      const principal = { name: "user:somebody", tokenId: null };
-      const permissions = permissionsOf({ principal, admin, grants: lists }, ["public/*"]);
+      const permissions = permissionsOf({ admin, grants: lists }, ["public/*"]);
       const { granted, refused } = divideScopes(scopes, permissions);
       for (const name of names) {
         for (const right of grantableRights) {
