@@ -19,7 +19,8 @@ const otherHeaders = ["if-none-match", "range", "moorage-debug"];
 /**
  * A pull that this isolate's memory answers, by digest and whole: most of them, and a third of their time went into the
  * way of all requests (routes, middleware, bindings that are counted). What is said and noted is the same, by the same
- * functions; whatever is not plain is left to the application: a refusal, a login, a condition, what is not in memory.
+ * functions; whatever is not plain is left to the application: a refusal, a login that is to be looked up, a condition,
+ * what is not in memory.
  * D1: 0, R2: 0.
  * @returns null where it is not such a pull: nothing was done yet
  */

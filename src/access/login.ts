@@ -48,6 +48,17 @@ export interface Attempt {
 }
 
 /**
+ * Whose access token it is, of those that this isolate has looked up lately; null for all else, and where it does not hold.
+ * @param user the name that came with it; null where none did
+ */
+export function knownHolder(env: Env, user: string | null, token: string, nowMs: number): Authority | null {
+  const row = keptTokens.get(hashAccessToken(token, secretsOf(env).TOKEN_KEY), nowMs);
+  if (row === undefined || (user !== null && row.user.name !== user)) return null;
+  const login = loginOfToken(row, nowMs);
+  return login.kind === "known" ? login.authority : null;
+}
+
+/**
  * A user name and what came with it, on any endpoint: the administrator's password, or an access token.
  * D1: 1 batch for an access token that this isolate has not seen for as long as it keeps one (`rightsKeptMs`), else 0.
  */

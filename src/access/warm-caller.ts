@@ -1,12 +1,13 @@
 import { configOf } from "../config.ts";
-import { BEARER_MAX_CHARACTERS } from "../limits.ts";
 import type { RepositoryName } from "../oci/repository.ts";
 import type { Requester } from "../requester.ts";
 import { isAccessToken } from "./access-token.ts";
 import { addressOf } from "./address.ts";
 import { knownBearer, nobody } from "./authenticate.ts";
+import { parseAuthorization } from "./authorization-header.ts";
 import { countRequest } from "./brakes.ts";
-import type { Caller } from "./policy.ts";
+import { knownHolder } from "./login.ts";
+import { type Caller, permissionsOf } from "./policy.ts";
 import { secretsOf } from "./secrets.ts";
 
 /** A request for something of the repository; the audience is the host and port that it was sent to. */
@@ -17,12 +18,9 @@ export interface WarmRequest {
   readonly requestId: string;
 }
 
-/** As clients send it; another way to write it is for `access` to read. */
-const bearer = /^Bearer (\S+)$/;
-
 /**
- * Who may pull from the repository and may not push to it, and can be told without asking anybody: nobody, or a bearer of
- * /token. Their request is counted.
+ * Who may pull from the repository and may not push to it, and can be told without asking anybody: nobody, a bearer of
+ * /token, or an access token that was looked up lately. Their request is counted.
  * @returns null for all others, of whom nothing was counted or noted: `access` decides about them. No promise where
  * none is needed: to wait for one costs a tenth of the whole answer
  * @throws OciError TOOMANYREQUESTS
@@ -33,17 +31,43 @@ export function warmCaller(env: Env, request: WarmRequest): Requester | null | P
   if (authorization === null) {
     return configOf(env).ACCESS_TEAM_DOMAIN === null ? countedPuller(env, request, nobody(env, false)) : null;
   }
-  const token = bearer.exec(authorization)?.[1];
-  if (token === undefined || token.length > BEARER_MAX_CHARACTERS || isAccessToken(token)) return null;
-  return knownBearer(env, token, request.audience, Date.now()).then(async (caller) =>
-    caller === null ? null : countedPuller(env, request, caller),
-  );
+  const credentials = parseAuthorization(authorization);
+  const nowMs = Date.now();
+  switch (credentials.kind) {
+    case "basic":
+      return holderOf(env, request, credentials.user, credentials.password, nowMs);
+    case "bearer": {
+      const { token } = credentials;
+      if (isAccessToken(token)) return holderOf(env, request, null, token, nowMs);
+      return knownBearer(env, token, request.audience, nowMs).then(async (caller) =>
+        caller === null ? null : countedPuller(env, request, caller),
+      );
+    }
+    case "none":
+    case "malformed":
+      return null;
+    default:
+      return credentials satisfies never;
+  }
+}
+
+function holderOf(
+  env: Env,
+  request: WarmRequest,
+  user: string | null,
+  key: string,
+  nowMs: number,
+): Requester | null | Promise<Requester> {
+  const authority = isAccessToken(key) ? knownHolder(env, user, key, nowMs) : null;
+  if (authority === null) return null;
+  const permissions = permissionsOf(authority, configOf(env).ANONYMOUS_PULL);
+  return countedPuller(env, request, { principal: authority.principal, permissions });
 }
 
 function countedPuller(
   env: Env,
   { request, repository, requestId }: WarmRequest,
-  { principal, permissions }: Caller,
+  { principal, permissions }: Pick<Caller, "principal" | "permissions">,
 ): Requester | null | Promise<Requester> {
   if (!permissions.may("pull", repository) || permissions.pushes(repository)) return null;
   const requester = { principal, address: addressOf(request), requestId };

@@ -9,7 +9,7 @@ import { warmPull } from "../../src/warm-pull.ts";
 import { type Artifact, image, push } from "../fixtures/artifacts.ts";
 import { bearerFor, freshAddress, makeRobot, revoke, signedBearer } from "../fixtures/principals.ts";
 import { environmentWith, registryWith } from "../fixtures/registry.ts";
-import { asAdmin } from "../support/credentials.ts";
+import { asAdmin, basic } from "../support/credentials.ts";
 
 /** What memory answers without the way of all requests, beside what that way says: they may not be told apart. */
 
@@ -22,6 +22,10 @@ let pushed: Artifact;
 let reader = "";
 let writer = "";
 let readersToken = "";
+let readersBareToken = "";
+let strangersToken = "";
+let writersToken = "";
+let newToken = "";
 
 beforeAll(async () => {
   pushed = image();
@@ -29,8 +33,12 @@ beforeAll(async () => {
   for (const name of [open, closed]) await push(admin.repository(name), pushed, "v1");
   const { token } = await makeRobot([`private/**:pull`]);
   readersToken = token.authorization;
+  readersBareToken = `Bearer ${token.secret}`;
+  strangersToken = basic("somebody", token.secret);
+  newToken = (await makeRobot(["private/**:pull"])).token.authorization;
   reader = await bearerFor(admin, token.authorization, `repository:${closed}:pull`);
   const { token: other } = await makeRobot([`private/**:pull,push`]);
+  writersToken = other.authorization;
   writer = await bearerFor(admin, other.authorization, `repository:${closed}:pull,push`);
   for (const [name, authorization] of [
     [open, null],
@@ -75,6 +83,8 @@ describe("is answered at once, as the application would:", () => {
     ["GET of a blob", () => ({ path: blob(open) })],
     ["HEAD of a blob", () => ({ path: blob(open), method: "HEAD" })],
     ["by a bearer that may pull", () => ({ path: blob(closed), headers: { authorization: reader } })],
+    ["by an access token that may", () => ({ path: blob(closed), headers: { authorization: readersToken } })],
+    ["by the same as a bearer", () => ({ path: blob(closed), headers: { authorization: readersBareToken } })],
     [
       "by a bearer that is none, of what is public",
       () => ({ path: blob(open), headers: { authorization: "Bearer QQ==" } }),
@@ -96,7 +106,9 @@ describe("is left to the application, and answered as it says:", () => {
     ["a bearer of another repository", () => ({ path: blob(`${closed}x`), headers: { authorization: reader } })],
     ["a bearer that may push", () => ({ path: blob(closed), headers: { authorization: writer } })],
     ["the administrator", () => ({ path: blob(closed), headers: { authorization: asAdmin } })],
-    ["an access token by Basic", () => ({ path: blob(closed), headers: { authorization: readersToken } })],
+    ["an access token that is not known yet", () => ({ path: blob(closed), headers: { authorization: newToken } })],
+    ["an access token of another name", () => ({ path: blob(closed), headers: { authorization: strangersToken } })],
+    ["an access token that may push", () => ({ path: blob(closed), headers: { authorization: writersToken } })],
     ["a condition", () => ({ path: blob(open), headers: { "if-none-match": `"${blobDigest()}"` } })],
     ["a range", () => ({ path: blob(open), headers: { range: "bytes=1-2" } })],
     ["a query", () => ({ path: `${blob(open)}?ns=docker.io` })],
@@ -120,6 +132,7 @@ it.each([
   ["a manifest, for nobody", () => manifest(open), () => ({})],
   ["a blob, for a bearer", () => blob(closed), () => ({ authorization: reader })],
   ["a manifest, for a bearer", () => manifest(closed), () => ({ authorization: reader })],
+  ["a manifest, for an access token", () => manifest(closed), () => ({ authorization: readersToken })],
 ] as const)("asks neither D1, nor R2, nor a Durable Object for %s", async (_, pathOf, headersOf) => {
   const nothing = new Proxy(environment, {
     get: (bindings, name): unknown =>
