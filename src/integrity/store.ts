@@ -148,7 +148,7 @@ export function findingOf(result: D1Result | undefined): Finding | null {
   return row === undefined ? null : rowSchema.parse(row);
 }
 
-/** What of a repository is quarantined: its blobs', and its own manifests'. D1: 1. */
+/** What of a repository is quarantined, the newest first: its blobs', and its own manifests'. D1: 1. */
 export async function listQuarantinedOf(
   db: D1Database,
   repository: RepositoryName,
@@ -163,7 +163,7 @@ export async function listQuarantinedOf(
            JOIN repositories ON repositories.id = member.repository_id
            WHERE blobs.digest = integrity_findings.digest AND blobs.quarantined_at IS NOT NULL
              AND repositories.name = ?1))))
-       WHERE state = 'quarantined' ORDER BY id LIMIT ?2`,
+       WHERE state = 'quarantined' ORDER BY id DESC LIMIT ?2`,
     )
     .bind(repository, limit)
     .all();

@@ -36,7 +36,7 @@ export function parseCursor(text: string): Cursor | null {
 
 /**
  * Reads a slice of what a repository has, and compares it with its digests. What is bad is quarantined, in whichever
- * repository it is. The last slice tells of all that is quarantined by then: also of what was before, and of what the
+ * repository it is. The last slice tells of what is quarantined by then, the newest API_PAGE_MAX of it: also of what was before, and of what the
  * scrub found first while this one was on its way, which is passed over in the lists, or not quarantined twice.
  * D1: 1, 1 more in the first slice and in the last, 1 for every SCRUB_MANIFESTS_MAX manifests, and 2 for each finding.
  * R2: 1 an object.
@@ -86,7 +86,7 @@ export async function verifySlice(
       const quarantined = await listQuarantinedOf(env.DB, repository, API_PAGE_MAX);
       const known = new Set(quarantined.map(({ id }) => id));
       const others = findings.filter(({ id }) => !known.has(id));
-      return { total, objects, bytes, findings: [...quarantined, ...others], next: null };
+      return { total, objects, bytes, findings: [...others, ...quarantined.toReversed()], next: null };
     }
     at = { ...at, kind: "manifest" };
   }
