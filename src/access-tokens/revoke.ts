@@ -4,7 +4,8 @@ import type { Requester } from "../requester.ts";
 import { isUnrevoked, revokeToken } from "./store.ts";
 
 /**
- * Holds in this isolate at once, elsewhere, and for the token's bearers that are out, within `rightsKeptMs`. To revoke what is revoked changes nothing. One D1 batch.
+ * Holds in this isolate at once; elsewhere, and for the token's bearers that are out, within `rightsKeptMs`. To revoke
+ * what is revoked changes nothing. One D1 batch.
  * @returns whether that user has, or had, the token
  */
 export async function revokeAccessToken(db: D1Database, user: string, id: string, by: Requester): Promise<boolean> {

@@ -4,16 +4,12 @@ import { BEARER_KEPT_MAX_CHARACTERS, BEARER_LIFE_SECONDS, BEARERS_KEPT_MAX } fro
 import { isRepositoryName, type RepositoryName } from "../oci/repository.ts";
 import { type RepositoryRight, grantableRights } from "./grants.ts";
 import { Kept } from "./kept.ts";
-import type { CatalogFilter, RulesTaken } from "./policy.ts";
-import type { Principal } from "../requester.ts";
+import type { CatalogFilter, Holder } from "./policy.ts";
 import type { Scopes } from "./scope.ts";
 import type { SigningKeys } from "./signing-keys.ts";
 
 /** What a bearer token says: signed, so that a request with it asks nobody; see `standing.ts` for one that is older. */
-export interface BearerClaims {
-  readonly principal: Principal;
-  /** by which it was given to a job; null: to somebody else */
-  readonly rules: RulesTaken | null;
+export interface BearerClaims extends Holder {
   /** what was asked for and is allowed */
   readonly granted: Scopes;
   /** what was asked for and is not allowed: to ask again would change nothing */
@@ -42,6 +38,7 @@ const claimsSchema = z.object({
   iat: z.number(),
   tid: z.string().optional(),
   rules: z.object({ issuer: z.string(), marks: z.array(z.string()) }).optional(),
+  proof: z.string().optional(),
   access: accessSchema,
   refused: accessSchema.optional(),
   pushable: z.array(z.string()).optional(),
@@ -59,11 +56,12 @@ export async function signBearer(
   audience: string,
   nowMs: number,
 ): Promise<string> {
-  const { principal, rules, granted, refused, pushable, catalog } = claims;
+  const { principal, rules, proof, granted, refused, pushable, catalog } = claims;
   const issuedAt = Math.floor(nowMs / 1000);
   const payload = {
     ...(principal.tokenId === null ? {} : { tid: principal.tokenId }),
     ...(rules === null ? {} : { rules: { issuer: rules.issuer, marks: [...rules.marks] } }),
+    ...(proof === null ? {} : { proof }),
     access: accessOf(granted),
     ...(refused.repositories.size === 0 ? {} : { refused: accessOf(refused) }),
     ...(pushable.length === 0 ? {} : { pushable: [...pushable] }),
@@ -134,6 +132,7 @@ async function verify(keys: SigningKeys, token: string, audience: string, nowMs:
       bearer: {
         principal: { name: claims.sub, tokenId: claims.tid ?? null },
         rules: claims.rules ?? null,
+        proof: claims.proof ?? null,
         issuedAtMs: claims.iat * 1000,
         granted: scopesOf(claims.access, claims.catalog !== undefined),
         refused: scopesOf(claims.refused ?? [], claims.uncatalogued ?? false),

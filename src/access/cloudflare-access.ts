@@ -34,6 +34,7 @@ function administratorOf(email: string): Authority {
     admin: true,
     grants: [],
     rules: null,
+    proof: null,
   };
 }
 

@@ -5,9 +5,11 @@ import { isSameSecret } from "./constant-time.ts";
 import { Kept } from "./kept.ts";
 import { rightsKeptMs } from "./kept-time.ts";
 import { isPassword } from "./password.ts";
-import { type Authority } from "./policy.ts";
+import type { Grants } from "./grants.ts";
+import type { Authority } from "./policy.ts";
+import { adminProof, passwordProof } from "./proof.ts";
 import { administrator, type Principal } from "../requester.ts";
-import { secretsOf } from "./secrets.ts";
+import { type Secrets, secretsOf } from "./secrets.ts";
 import { type AccessTokenRow, findAccessToken, findUser, type UserRow } from "./store.ts";
 
 /** Who it is, or why it is nobody: a sentence for the one who sent the credentials. */
@@ -35,8 +37,8 @@ export const wrongCredentials: Login = {
 export const adminName = administrator.name;
 
 /**
- * Whether what this isolate has learnt of an access token lately will do. Not where a bearer is given for it: that one's
- * life begins then, and a revocation is to take no longer than it.
+ * Whether what this isolate has learnt of an access token lately will do. Not where a bearer is given for it: that one is
+ * good as given for as long again, and a revocation is to take no longer than that.
  */
 export type Lookup = "kept" | "fresh";
 
@@ -54,8 +56,7 @@ export interface Attempt {
 export function knownHolder(env: Env, user: string | null, token: string, nowMs: number): Authority | null {
   const row = keptTokens.get(hashAccessToken(token, secretsOf(env).TOKEN_KEY), nowMs);
   if (row === undefined || (user !== null && row.user.name !== user)) return null;
-  const login = loginOfToken(row, nowMs);
-  return login.kind === "known" ? login.authority : null;
+  return authorityIn(loginOfToken(row, nowMs));
 }
 
 /**
@@ -66,7 +67,7 @@ export async function loginWithKey(env: Env, user: string, key: string, attempt:
   const secrets = secretsOf(env);
   if (user === adminName) {
     return attemptLogin(attempt.address, attempt.nowMs, async () =>
-      isSameSecret(key, secrets.ADMIN_PASSWORD) ? administratorLogin : wrongCredentials,
+      isSameSecret(key, secrets.ADMIN_PASSWORD) ? administratorLogin(secrets) : wrongCredentials,
     );
   }
   if (!isAccessToken(key)) return wrongCredentials;
@@ -87,7 +88,7 @@ export async function loginWithToken(env: Env, token: string, attempt: Attempt):
 export async function loginWithPassword(env: Env, user: string, password: string): Promise<Login> {
   const row = await findUser(env.DB, "name", user);
   if (!(await isPassword(password, row?.password ?? null)) || row === null) return wrongCredentials;
-  return loginOfUser(row);
+  return loginOfUser(secretsOf(env), row);
 }
 
 export function loginOfToken(row: AccessTokenRow, nowMs: number): Login {
@@ -96,23 +97,25 @@ export function loginOfToken(row: AccessTokenRow, nowMs: number): Login {
   if (row.expiresAtMs !== null && row.expiresAtMs <= nowMs) {
     return { kind: "unknown", reason: "this access token has expired", of };
   }
-  const login = loginOfUser(row.user);
-  if (login.kind === "unknown") return { ...login, of };
-  const { authority } = login;
-  const grants = row.grants === null ? authority.grants : [...authority.grants, row.grants];
-  return { kind: "known", authority: { ...authority, principal: of, grants } };
+  const { user } = row;
+  return loginBy(user, of, row.grants === null ? [user.grants] : [user.grants, row.grants], null);
 }
 
-export function loginOfUser(user: UserRow): Login {
+/** By the password, or by the e-mail address that somebody vouches for. */
+export function loginOfUser(secrets: Secrets, user: UserRow): Login {
   const principal = { name: `${userPrefix}${user.name}`, tokenId: null };
-  if (user.disabled) return { kind: "unknown", reason: "this user is disabled", of: principal };
-  return { kind: "known", authority: { principal, admin: false, grants: [user.grants], rules: null } };
+  return loginBy(user, principal, [user.grants], passwordProof(secrets, user.password));
 }
 
-export const administratorLogin: Login = {
-  kind: "known",
-  authority: { principal: administrator, admin: true, grants: [], rules: null },
-};
+function loginBy(user: UserRow, principal: Principal, grants: readonly Grants[], proof: string | null): Login {
+  if (user.disabled) return { kind: "unknown", reason: "this user is disabled", of: principal };
+  return { kind: "known", authority: { principal, admin: false, grants, rules: null, proof } };
+}
+
+export function administratorLogin(secrets: Secrets): Login {
+  const proof = adminProof(secrets);
+  return { kind: "known", authority: { principal: administrator, admin: true, grants: [], rules: null, proof } };
+}
 
 /** By principal; null for one that may do nothing any more. */
 const keptAuthorities = new Kept<Authority | null>(CREDENTIALS_KEPT_MAX);
@@ -127,25 +130,28 @@ export function knownAuthority(principal: Principal, nowMs: number): Authority |
  * administrator.
  */
 export async function authorityOf(env: Env, principal: Principal, nowMs: number): Promise<Authority | null> {
-  const login = await loginOfPrincipal(env, principal.name, principal.tokenId, nowMs);
-  const authority = login?.kind === "known" ? login.authority : null;
-  keptAuthorities.set(keyOf(principal), authority, nowMs + rightsKeptMs(env));
+  const { name, tokenId } = principal;
+  if (name === adminName) return authorityIn(administratorLogin(secretsOf(env)));
+  const keptUntilMs = nowMs + rightsKeptMs(env);
+  if (tokenId !== null) {
+    const row = await findAccessToken(env.DB, "id", tokenId, nowMs);
+    const authority = row === null ? null : authorityIn(loginOfToken(row, nowMs));
+    keptAuthorities.set(keyOf(principal), authority, Math.min(keptUntilMs, row?.expiresAtMs ?? keptUntilMs));
+    return authority;
+  }
+  const userName = userNameOf(name);
+  const user = userName === null ? null : await findUser(env.DB, "name", userName);
+  const authority = user === null ? null : authorityIn(loginOfUser(secretsOf(env), user));
+  keptAuthorities.set(keyOf(principal), authority, keptUntilMs);
   return authority;
+}
+
+function authorityIn(login: Login): Authority | null {
+  return login.kind === "known" ? login.authority : null;
 }
 
 function keyOf({ name, tokenId }: Principal): string {
   return `${name} ${tokenId ?? ""}`;
-}
-
-async function loginOfPrincipal(env: Env, name: string, tokenId: string | null, nowMs: number): Promise<Login | null> {
-  if (name === administrator.name) return administratorLogin;
-  if (tokenId !== null) {
-    const row = await findAccessToken(env.DB, "id", tokenId, nowMs);
-    return row === null ? null : loginOfToken(row, nowMs);
-  }
-  const userName = userNameOf(name);
-  const user = userName === null ? null : await findUser(env.DB, "name", userName);
-  return user === null ? null : loginOfUser(user);
 }
 
 /** Of a user's principal. */
@@ -181,7 +187,9 @@ export async function loginOfEmail(env: Env, email: string, nowMs: number): Prom
   const known = keptUsers.get(email, nowMs);
   const user = known === undefined ? await findUser(env.DB, "email", email) : known;
   if (known === undefined) keptUsers.set(email, user, nowMs + rightsKeptMs(env));
-  return user === null ? { kind: "unknown", reason: "no user has this e-mail address" } : loginOfUser(user);
+  return user === null
+    ? { kind: "unknown", reason: "no user has this e-mail address" }
+    : loginOfUser(secretsOf(env), user);
 }
 
 /** What this isolate has learnt of tokens and users is asked for again: one of them was changed here. */

@@ -14,12 +14,18 @@ export type Right = RepositoryRight | "login" | "catalog" | "admin" | "public";
  * A principal with what it may do whatever a token of it says. Each list of grants must allow a thing: those of a user,
  * and those to which the user's access token is narrowed.
  */
-export interface Authority {
-  readonly principal: Principal;
+export interface Authority extends Holder {
   readonly admin: boolean;
   readonly grants: readonly Grants[];
-  /** by which a job has it; null: it is kept here, or of the configuration */
+}
+
+/** A principal, and what it is held against when a token of it comes back. */
+export interface Holder {
+  readonly principal: Principal;
+  /** by which a job was taken; null: it is none */
   readonly rules: RulesTaken | null;
+  /** of the password by which it is known, as `proof.ts` has it; null: it is known by something else */
+  readonly proof: string | null;
 }
 
 /** Trust rules that took a job's token. */

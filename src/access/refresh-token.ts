@@ -4,7 +4,8 @@ import { z } from "zod";
 import { REFRESH_LIFE_SECONDS } from "../limits.ts";
 import { isSameSecret } from "./constant-time.ts";
 import { adminName, administratorLogin, type Login, loginOfToken, loginOfUser, userNameOf } from "./login.ts";
-import type { Principal } from "../requester.ts";
+import type { Holder } from "./policy.ts";
+import { adminProof, passwordProof } from "./proof.ts";
 import { type Secrets, secretsOf } from "./secrets.ts";
 import { findAccessToken, findUser } from "./store.ts";
 
@@ -17,9 +18,8 @@ const TYPE = "moorage-refresh+jwt";
 const claimsSchema = z.object({ sub: z.string(), tid: z.string().optional(), proof: z.string().optional() });
 
 /** @returns null where the principal has no login that could be asked after later, as one of another issuer's token */
-export async function signRefreshToken(env: Env, principal: Principal, nowMs: number): Promise<string | null> {
-  const secrets = secretsOf(env);
-  const proof = principal.tokenId === null ? await proofOf(env, secrets, principal.name) : null;
+export async function signRefreshToken(env: Env, holder: Holder, nowMs: number): Promise<string | null> {
+  const { principal, proof } = holder;
   if (principal.tokenId === null && proof === null) return null;
   return new SignJWT({
     ...(principal.tokenId === null ? {} : { tid: principal.tokenId }),
@@ -29,7 +29,7 @@ export async function signRefreshToken(env: Env, principal: Principal, nowMs: nu
     .setSubject(principal.name)
     .setIssuedAt(Math.floor(nowMs / 1000))
     .setExpirationTime(Math.floor(nowMs / 1000) + REFRESH_LIFE_SECONDS)
-    .sign(keyOf(secrets));
+    .sign(keyOf(secretsOf(env)));
 }
 
 /** The login that a refresh token stands for, as it is now. D1: 1; 0 for the administrator. */
@@ -45,7 +45,7 @@ export async function loginWithRefreshToken(env: Env, token: string, nowMs: numb
   const user = name === null ? null : await findUser(env.DB, "name", name);
   const expected = claims.sub === adminName ? adminProof(secrets) : passwordProof(secrets, user?.password ?? null);
   if (expected === null || !isSameSecret(claims.proof ?? "", expected)) return ended;
-  return user === null ? administratorLogin : loginOfUser(user);
+  return user === null ? administratorLogin(secrets) : loginOfUser(secrets, user);
 }
 
 const ended: Login = { kind: "unknown", reason: "this refresh token has ended; log in again" };
@@ -63,25 +63,6 @@ async function readClaims(secrets: Secrets, token: string, nowMs: number) {
     if (error instanceof errors.JOSEError || error instanceof z.ZodError) return null;
     throw error;
   }
-}
-
-async function proofOf(env: Env, secrets: Secrets, principal: string): Promise<string | null> {
-  if (principal === adminName) return adminProof(secrets);
-  const name = userNameOf(principal);
-  if (name === null) return null;
-  return passwordProof(secrets, (await findUser(env.DB, "name", name))?.password ?? null);
-}
-
-function adminProof(secrets: Secrets): string {
-  return hmac(secrets, `admin\n${secrets.ADMIN_PASSWORD}`);
-}
-
-function passwordProof(secrets: Secrets, hash: string | null): string | null {
-  return hash === null ? null : hmac(secrets, `password\n${hash}`);
-}
-
-function hmac(secrets: Secrets, text: string): string {
-  return createHmac("sha256", secrets.TOKEN_KEY).update(`refresh-token\n${text}`).digest("base64url").slice(0, 22);
 }
 
 /** A key of its own, so that nothing else that TOKEN_KEY makes can be taken for a token's signature. */

@@ -58,7 +58,7 @@ const userColumns =
 const tokenColumns = `access_tokens.id AS id, access_tokens.grants AS tokenGrants, access_tokens.expires_at AS expiresAt,
   access_tokens.revoked_at AS revokedAt, ${userColumns}`;
 
-/** By `hash` at a login, by `id` for a refresh token. Its use is noted in the same query. One D1 batch. */
+/** By `hash` at a login, by `id` for a token that was given for it. Its use is noted in the same query. One D1 batch. */
 export async function findAccessToken(
   db: D1Database,
   by: "hash" | "id",

@@ -12,7 +12,7 @@ import { misfitOf, type TrustRule } from "./trust-rule.ts";
 /**
  * A job's OpenID Connect token in place of a password: from GitHub Actions, GitLab, Kubernetes, or any issuer that a
  * trust rule names. What its signature says is kept, what the rules make of it is not: so a rule that is changed or
- * deleted has its effect within CREDENTIAL_KEPT_SECONDS, and not twice that.
+ * deleted has its effect within `rightsKeptMs`, and not twice that.
  * D1: 1 for an issuer whose rules this isolate has not read in that time, else 0. Fetches the issuer's keys if need be.
  * @param lookup of the rules; a bearer that is given for it may outlive the ID token, by no more than its own life
  */
@@ -47,7 +47,7 @@ function loginByRules(rules: readonly TrustRule[], { subject, claims }: Verified
 
 function authorityBy(principal: Principal, issuer: string, rules: readonly TrustRule[]): Authority {
   const grants = [rules.flatMap((rule) => rule.grants)];
-  return { principal, admin: false, grants, rules: { issuer, marks: rules.map(markOf) } };
+  return { principal, admin: false, grants, rules: { issuer, marks: rules.map(markOf) }, proof: null };
 }
 
 /**
@@ -112,7 +112,8 @@ const keptRules = new Kept<readonly TrustRule[]>(ISSUERS_KEPT_MAX);
 
 async function rulesOf(env: Env, issuer: string, nowMs: number, lookup: Lookup): Promise<readonly TrustRule[]> {
   const known = lookup === "kept" ? keptRules.get(issuer, nowMs) : undefined;
-  if (known !== undefined) return known;
+  // That there are none is kept for bearers alone: a rule that is made now is to take the next token.
+  if (known !== undefined && known.length > 0) return known;
   const rules = await listTrustRules(env.DB, issuer);
   if (rules.length > 0) keptRules.set(issuer, rules, nowMs + rightsKeptMs(env));
   else keptRules.delete(issuer);

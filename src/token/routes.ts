@@ -37,7 +37,7 @@ import { noteLogin } from "./note-login.ts";
  */
 export const token = new Hono<RepositoryEnv>();
 
-/** D1: 1 to note the login, where it was not noted lately; 1 for the login itself but the administrator's, 1 for a user's refresh token. */
+/** D1: 1 to note the login, where it was not noted lately; 1 for the login itself but the administrator's. */
 token.get("/token", access("public"), async (c) => {
   const credentials = parseAuthorization(c.req.header("authorization"));
   return answer(c, await authorityOf(c, loginGiven(credentials)), {
@@ -139,7 +139,7 @@ async function exchangeIdToken(env: Env, idToken: string, { address, nowMs, look
   return attemptLogin(address, nowMs, async () => loginWithIdToken(env, idToken, nowMs, lookup));
 }
 
-const nobody: Authority = { principal: anonymous, admin: false, grants: [], rules: null };
+const nobody: Authority = { principal: anonymous, admin: false, grants: [], rules: null, proof: null };
 
 async function authorityOf(c: TokenContext, given: GivenLogin | null): Promise<Authority> {
   if (given === null) return nobody;
@@ -155,10 +155,10 @@ async function authorityOf(c: TokenContext, given: GivenLogin | null): Promise<A
 async function answer(c: TokenContext, authority: Authority, request: TokenRequest): Promise<Response> {
   const asked = parseScopes(request.scopes);
   const permissions = permissionsOf(authority, configOf(c.env).ANONYMOUS_PULL);
-  const { principal, rules } = authority;
+  const { principal, rules, proof } = authority;
   const nowMs = Date.now();
   const { host } = new URL(c.req.url);
-  const claims = { principal, rules, ...divideScopes(asked, permissions) };
+  const claims = { principal, rules, proof, ...divideScopes(asked, permissions) };
   const bearer = await signBearer(await signingKeys(c.env), claims, host, nowMs);
   if (bearer.length > BEARER_MAX_CHARACTERS) {
     const reason =
@@ -166,7 +166,7 @@ async function answer(c: TokenContext, authority: Authority, request: TokenReque
     throw new OciError("DENIED", { reason, repositories: asked.repositories.size }, { status: 400 });
   }
   const refreshToken =
-    request.refreshToken ?? (request.offline ? await signRefreshToken(c.env, principal, nowMs) : null);
+    request.refreshToken ?? (request.offline ? await signRefreshToken(c.env, authority, nowMs) : null);
   return json(
     {
       token: bearer,

@@ -6,7 +6,7 @@ import type { NewTrustRule, ToldTrustRule } from "./rule.ts";
 import { insertRule, mayBeMade, ruleOf, selectRule } from "./store.ts";
 
 /**
- * Holds in this isolate at once, elsewhere within CREDENTIAL_KEPT_SECONDS where its issuer has rules already. One D1
+ * Holds in this isolate at once, elsewhere within `rightsKeptMs` where its issuer has rules already. One D1
  * batch.
  * @returns the rule; `name` where another one has it; `many` where there are TRUST_RULES_MAX
  */

@@ -7,8 +7,7 @@ import { mayHaveEmail, selectUser, updateUser, userOf } from "./store.ts";
 import type { User, UserChange } from "./user.ts";
 
 /**
- * Holds in this isolate at once, elsewhere, and for bearers that are out, within `rightsKeptMs`. One
- * D1 batch.
+ * Holds in this isolate at once; elsewhere, and for bearers that are out, within `rightsKeptMs`. One D1 batch.
  * @returns the user as it is now; null where there is none; `email` where another one has that
  */
 export async function changeUser(

@@ -1,3 +1,4 @@
+import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { forgetLogins } from "../../src/access/login.ts";
 import { BEARER_LIFE_SECONDS, CREDENTIAL_KEPT_SECONDS } from "../../src/limits.ts";
@@ -13,6 +14,7 @@ import {
   revoke,
   setGrants,
   setPassword,
+  type TestUser,
   tokenAnswer,
 } from "../fixtures/principals.ts";
 import { image, push } from "../fixtures/artifacts.ts";
@@ -45,6 +47,12 @@ const at = (seconds: number): void => {
 /** 404: let in, to a repository that is not there. */
 const status = async (authorization: string): Promise<number> =>
   (await registry().as(authorization).repository(name).listTags()).status;
+
+/** As another isolate would. */
+async function recreate(user: string): Promise<void> {
+  await env.DB.prepare("DELETE FROM users WHERE name = ?1").bind(user).run();
+  await makeUser(grants, { name: user, password: "of a person" });
+}
 
 async function tokenStatus(authorization: string): Promise<number> {
   return (await registry().as(authorization).request("GET", "/token", { query: { scope } })).status;
@@ -150,6 +158,15 @@ describe("an access token that expires", () => {
     expect(await status(token.authorization)).toBe(401);
   });
 
+  it("ends its bearers within 60 seconds, and at once where the isolate has asked after them", async () => {
+    const { token } = await makeRobot(grants, { expiresAtMs: startMs + 90_000 });
+    const bearer = await bearerFor(registry(), token.authorization, scope);
+    at(89);
+    expect(await status(bearer)).toBe(404);
+    at(90);
+    expect(await status(bearer)).toBe(401);
+  });
+
   it("ends its refresh tokens with it", async () => {
     const { token } = await makeRobot(grants, { expiresAtMs: startMs + 10_000 });
     const refreshToken = await refreshTokenOf(token.authorization);
@@ -207,6 +224,51 @@ describe("grants that are taken away", () => {
     await setGrants(user, grants);
     at(CREDENTIAL_KEPT_SECONDS);
     expect(await status(bearer)).toBe(403);
+  });
+});
+
+describe("a bearer for a person's password", () => {
+  it.each([
+    { what: "another password", end: async (user: TestUser) => setPassword(user, "of another") },
+    { what: "another user of the name", end: async ({ name: user }: TestUser) => recreate(user) },
+  ])("ends with $what, after 60 seconds at the latest", async ({ end }) => {
+    const user = await makeUser(grants, { password: "of a person" });
+    const bearer = await bearerFor(registry(), basic(user.name, "of a person"), scope);
+    await end(user);
+    at(CREDENTIAL_KEPT_SECONDS - 1);
+    expect(await status(bearer)).toBe(404);
+    at(CREDENTIAL_KEPT_SECONDS);
+    expect(await status(bearer)).toBe(401);
+  });
+
+  it("is none of the other password, which this isolate has asked after before", async () => {
+    const user = await makeUser(grants, { password: "of a person" });
+    const old = await bearerFor(registry(), basic(user.name, "of a person"), scope);
+    await setPassword(user, "of another");
+    const bearer = await bearerFor(registry(), basic(user.name, "of another"), scope);
+    at(CREDENTIAL_KEPT_SECONDS);
+    expect([await status(bearer), await status(old), await status(bearer)]).toEqual([404, 401, 404]);
+  });
+});
+
+describe("a deployment with other settings", () => {
+  const everybody = `${name}/open`;
+  const open = (): RegistryClient => registryWith(environmentWith({ ANONYMOUS_PULL: `${name}/*` }), freshAddress());
+  const statusThere = async (client: RegistryClient, bearer: string): Promise<number> =>
+    (await client.as(bearer).repository(everybody).listTags()).status;
+
+  it("ends what everybody might, in nobody's bearers too", async () => {
+    const bearer = await bearerFor(open(), null, `repository:${everybody}:pull`);
+    at(CREDENTIAL_KEPT_SECONDS);
+    expect([await statusThere(open(), bearer), await statusThere(registry(), bearer)]).toEqual([404, 401]);
+  });
+
+  it("ends the administrator's bearers with the password", async () => {
+    const bearer = await bearerFor(registry(), asAdmin, scope);
+    const elsewhere = registryWith(environmentWith({ ADMIN_PASSWORD: "another one" }), freshAddress()).as(bearer);
+    at(CREDENTIAL_KEPT_SECONDS);
+    expect((await elsewhere.repository(name).listTags()).status).toBe(401);
+    expect(await status(bearer)).toBe(404);
   });
 });
 

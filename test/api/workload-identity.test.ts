@@ -106,6 +106,19 @@ describe("a rule that another isolate deleted", () => {
     expect(await status(bearer)).toBe(401);
   });
 
+  it("is missed by no rule that is made after it, though its bearers are known to have ended", async () => {
+    const bearer = await exchange(await idToken());
+    await deleteElsewhere();
+    at(CREDENTIAL_KEPT_SECONDS);
+    expect(await status(bearer)).toBe(401);
+    await env.DB.prepare(
+      "INSERT INTO trust_rules (name, issuer, audience, conditions, grants, created_at) VALUES (?1, ?2, ?3, ?4, ?5, 0)",
+    )
+      .bind(`${rule}-again`, issuer, audience, JSON.stringify({ sub: ["a job"] }), JSON.stringify(["team/app:pull"]))
+      .run();
+    expect(await status(await idToken())).toBe(404);
+  });
+
   it("is asked for again for the tokens of an hour, which are verified once", async () => {
     const authorization = await idToken();
     await exchange(authorization);

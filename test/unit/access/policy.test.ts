@@ -1,6 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { type Grants, grantsSchema } from "../../../src/access/grants.ts";
-import { anonymousPermissions, isListed, permissionsOf, permissionsOfScopes } from "../../../src/access/policy.ts";
+import {
+  anonymousPermissions,
+  isListed,
+  permissionsOf,
+  permissionsOfBoth,
+  permissionsOfScopes,
+} from "../../../src/access/policy.ts";
 import { parseScopes } from "../../../src/access/scope.ts";
 import { parseRepositoryName } from "../../../src/oci/repository.ts";
 
@@ -90,5 +96,24 @@ describe("a bearer", () => {
     expect(permissions.may("pull", parseRepositoryName("public/a"))).toBe(true);
     expect(permissions.may("push", parseRepositoryName("public/a"))).toBe(false);
     expect(permissions.admin).toBe(false);
+  });
+});
+
+describe("what two allow", () => {
+  const one = permissionsOf({ admin: false, grants: [grants("a/*:pull,push", "b:pull")] }, []);
+  const other = permissionsOf({ admin: true, grants: [] }, []);
+  const less = permissionsOf({ admin: false, grants: [grants("a/x:pull", "c:pull")] }, []);
+  const none = permissionsOf({ admin: false, grants: [] }, []);
+
+  it("is what each of them allows", () => {
+    const both = permissionsOfBoth(one, less);
+    const [x, y, c] = ["a/x", "a/y", "c"].map((name) => parseRepositoryName(name));
+    if (x === undefined || y === undefined || c === undefined) throw new Error("three names");
+    expect([x, y, c].map((name) => both.may("pull", name))).toEqual([true, false, false]);
+    expect([both.may("push", x), both.pushes(x), both.admin]).toEqual([false, false, false]);
+    expect([x, y, c].map((name) => isListed(name, both.catalog ?? [[]]))).toEqual([true, false, false]);
+    expect(permissionsOfBoth(one, other).pushes(y)).toBe(true);
+    expect(permissionsOfBoth(other, other).admin).toBe(true);
+    expect(permissionsOfBoth(one, none).catalog).toBeNull();
   });
 });
