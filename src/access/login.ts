@@ -136,7 +136,8 @@ export async function authorityOf(env: Env, principal: Principal, nowMs: number)
   if (tokenId !== null) {
     const row = await findAccessToken(env.DB, "id", tokenId, nowMs);
     const authority = row === null ? null : authorityIn(loginOfToken(row, nowMs));
-    keptAuthorities.set(keyOf(principal), authority, Math.min(keptUntilMs, row?.expiresAtMs ?? keptUntilMs));
+    const endsAtMs = authority === null ? null : (row?.expiresAtMs ?? null);
+    keptAuthorities.set(keyOf(principal), authority, Math.min(keptUntilMs, endsAtMs ?? keptUntilMs));
     return authority;
   }
   const userName = userNameOf(name);

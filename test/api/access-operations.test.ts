@@ -119,6 +119,16 @@ describe.each(requests)("$what", ({ send, status = 200, own }) => {
 });
 
 describe("a refusal", () => {
+  it("of a bearer whose access token has expired asks D1 once in 60 seconds", async () => {
+    const startMs = Math.ceil(Date.now() / 1000) * 1000;
+    const clock = vi.spyOn(Date, "now").mockReturnValue(startMs);
+    const { token } = await makeRobot([`${run}/hidden:pull`], { expiresAtMs: startMs + 1000 });
+    const bearer = await bearerFor(registry(), token.authorization, `repository:${run}/hidden:pull`);
+    clock.mockReturnValue(startMs + 60_000);
+    expect(await queriesOf(async () => registry().as(bearer).ping(), 401)).toBe(1);
+    expect(await queriesOf(async () => registry().as(bearer).ping(), 401)).toBe(0);
+  });
+
   it("asks D1 nothing to nobody and to a bearer for something else, where a bad one is no other", async () => {
     const elsewhere = await bearerFor(registry(), asAdmin, `repository:${run}/other:pull`);
     for (const authorization of [null, "Bearer QQ==", elsewhere]) {
