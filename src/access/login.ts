@@ -9,7 +9,7 @@ import type { Grants } from "./grants.ts";
 import type { Authority } from "./policy.ts";
 import { adminProof, passwordProof } from "./proof.ts";
 import { administrator, type Principal } from "../requester.ts";
-import { type Secrets, secretsOf } from "./secrets.ts";
+import { secretsOf } from "./secrets.ts";
 import { type AccessTokenRow, findAccessToken, findUser, type UserRow } from "./store.ts";
 
 /** Who it is, or why it is nobody: a sentence for the one who sent the credentials. */
@@ -67,7 +67,7 @@ export async function loginWithKey(env: Env, user: string, key: string, attempt:
   const secrets = secretsOf(env);
   if (user === adminName) {
     return attemptLogin(attempt.address, attempt.nowMs, async () =>
-      isSameSecret(key, secrets.ADMIN_PASSWORD) ? administratorLogin(secrets) : wrongCredentials,
+      isSameSecret(key, secrets.ADMIN_PASSWORD) ? administratorLogin(adminProof(secrets)) : wrongCredentials,
     );
   }
   if (!isAccessToken(key)) return wrongCredentials;
@@ -88,10 +88,10 @@ export async function loginWithToken(env: Env, token: string, attempt: Attempt):
 export async function loginWithPassword(env: Env, user: string, password: string): Promise<Login> {
   const row = await findUser(env.DB, "name", user);
   if (!(await isPassword(password, row?.password ?? null)) || row === null) return wrongCredentials;
-  return loginOfUser(secretsOf(env), row);
+  return loginOfUser(row, passwordProof(secretsOf(env), row.password));
 }
 
-export function loginOfToken(row: AccessTokenRow, nowMs: number): Login {
+function loginOfToken(row: AccessTokenRow, nowMs: number): Login {
   const of = { name: `${userPrefix}${row.user.name}`, tokenId: row.id };
   if (row.revoked) return { kind: "unknown", reason: "this access token is revoked", of };
   if (row.expiresAtMs !== null && row.expiresAtMs <= nowMs) {
@@ -101,10 +101,9 @@ export function loginOfToken(row: AccessTokenRow, nowMs: number): Login {
   return loginBy(user, of, row.grants === null ? [user.grants] : [user.grants, row.grants], null);
 }
 
-/** By the password, or by the e-mail address that somebody vouches for. */
-export function loginOfUser(secrets: Secrets, user: UserRow): Login {
-  const principal = { name: `${userPrefix}${user.name}`, tokenId: null };
-  return loginBy(user, principal, [user.grants], passwordProof(secrets, user.password));
+/** @param proof of the password; null where it is the e-mail address that somebody vouches for */
+function loginOfUser(user: UserRow, proof: string | null): Login {
+  return loginBy(user, { name: `${userPrefix}${user.name}`, tokenId: null }, [user.grants], proof);
 }
 
 function loginBy(user: UserRow, principal: Principal, grants: readonly Grants[], proof: string | null): Login {
@@ -112,8 +111,7 @@ function loginBy(user: UserRow, principal: Principal, grants: readonly Grants[],
   return { kind: "known", authority: { principal, admin: false, grants, rules: null, proof } };
 }
 
-export function administratorLogin(secrets: Secrets): Login {
-  const proof = adminProof(secrets);
+function administratorLogin(proof: string): Login {
   return { kind: "known", authority: { principal: administrator, admin: true, grants: [], rules: null, proof } };
 }
 
@@ -130,21 +128,39 @@ export function knownAuthority(principal: Principal, nowMs: number): Authority |
  * administrator.
  */
 export async function authorityOf(env: Env, principal: Principal, nowMs: number): Promise<Authority | null> {
-  const { name, tokenId } = principal;
-  if (name === adminName) return authorityIn(administratorLogin(secretsOf(env)));
+  const found = await findLogin(env, principal, nowMs);
+  const authority = found === null ? null : authorityIn(found.login);
   const keptUntilMs = nowMs + rightsKeptMs(env);
+  const endsAtMs = authority === null ? null : (found?.endsAtMs ?? null);
+  keptAuthorities.set(keyOf(principal), authority, Math.min(keptUntilMs, endsAtMs ?? keptUntilMs));
+  return authority;
+}
+
+/** The login that a token was given for, as it is now. */
+interface FoundLogin {
+  readonly login: Login;
+  /** of its password, be it that it is disabled; null: it has none */
+  readonly proof: string | null;
+  /** ms since 1970; null: it does not end by itself */
+  readonly endsAtMs: number | null;
+}
+
+/** @returns null where there is none any more, or none is kept here. D1: 1; 0 for the administrator */
+export async function findLogin(env: Env, { name, tokenId }: Principal, nowMs: number): Promise<FoundLogin | null> {
   if (tokenId !== null) {
     const row = await findAccessToken(env.DB, "id", tokenId, nowMs);
-    const authority = row === null ? null : authorityIn(loginOfToken(row, nowMs));
-    const endsAtMs = authority === null ? null : (row?.expiresAtMs ?? null);
-    keptAuthorities.set(keyOf(principal), authority, Math.min(keptUntilMs, endsAtMs ?? keptUntilMs));
-    return authority;
+    return row === null ? null : { login: loginOfToken(row, nowMs), proof: null, endsAtMs: row.expiresAtMs };
+  }
+  const secrets = secretsOf(env);
+  if (name === adminName) {
+    const proof = adminProof(secrets);
+    return { login: administratorLogin(proof), proof, endsAtMs: null };
   }
   const userName = userNameOf(name);
   const user = userName === null ? null : await findUser(env.DB, "name", userName);
-  const authority = user === null ? null : authorityIn(loginOfUser(secretsOf(env), user));
-  keptAuthorities.set(keyOf(principal), authority, keptUntilMs);
-  return authority;
+  if (user === null) return null;
+  const proof = passwordProof(secrets, user.password);
+  return { login: loginOfUser(user, proof), proof, endsAtMs: null };
 }
 
 function authorityIn(login: Login): Authority | null {
@@ -159,7 +175,7 @@ function keyOf({ name, tokenId }: Principal): string {
 const userPrefix = "user:";
 
 /** @returns null for a principal that is no user of this registry */
-export function userNameOf(principal: string): string | null {
+function userNameOf(principal: string): string | null {
   return principal.startsWith(userPrefix) ? principal.slice(userPrefix.length) : null;
 }
 
@@ -188,9 +204,7 @@ export async function loginOfEmail(env: Env, email: string, nowMs: number): Prom
   const known = keptUsers.get(email, nowMs);
   const user = known === undefined ? await findUser(env.DB, "email", email) : known;
   if (known === undefined) keptUsers.set(email, user, nowMs + rightsKeptMs(env));
-  return user === null
-    ? { kind: "unknown", reason: "no user has this e-mail address" }
-    : loginOfUser(secretsOf(env), user);
+  return user === null ? { kind: "unknown", reason: "no user has this e-mail address" } : loginOfUser(user, null);
 }
 
 /** What this isolate has learnt of tokens and users is asked for again: one of them was changed here. */

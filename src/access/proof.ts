@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import { type Secrets } from "./secrets.ts";
+import type { Secrets } from "./secrets.ts";
 
 /**
  * What a token of this registry says of the password that it was given for: another password has another proof, and so

@@ -3,11 +3,9 @@ import { errors, jwtVerify, SignJWT } from "jose";
 import { z } from "zod";
 import { REFRESH_LIFE_SECONDS } from "../limits.ts";
 import { isSameSecret } from "./constant-time.ts";
-import { adminName, administratorLogin, type Login, loginOfToken, loginOfUser, userNameOf } from "./login.ts";
+import { findLogin, type Login } from "./login.ts";
 import type { Holder } from "./policy.ts";
-import { adminProof, passwordProof } from "./proof.ts";
 import { type Secrets, secretsOf } from "./secrets.ts";
-import { findAccessToken, findUser } from "./store.ts";
 
 /**
  * What docker keeps in place of a password (`access_type=offline`, `offline_token=true`). Nothing is stored for it: it
@@ -34,18 +32,13 @@ export async function signRefreshToken(env: Env, holder: Holder, nowMs: number):
 
 /** The login that a refresh token stands for, as it is now. D1: 1; 0 for the administrator. */
 export async function loginWithRefreshToken(env: Env, token: string, nowMs: number): Promise<Login> {
-  const secrets = secretsOf(env);
-  const claims = await readClaims(secrets, token, nowMs);
+  const claims = await readClaims(secretsOf(env), token, nowMs);
   if (claims === null) return ended;
-  if (claims.tid !== undefined) {
-    const row = await findAccessToken(env.DB, "id", claims.tid, nowMs);
-    return row === null ? ended : loginOfToken(row, nowMs);
-  }
-  const name = userNameOf(claims.sub);
-  const user = name === null ? null : await findUser(env.DB, "name", name);
-  const expected = claims.sub === adminName ? adminProof(secrets) : passwordProof(secrets, user?.password ?? null);
-  if (expected === null || !isSameSecret(claims.proof ?? "", expected)) return ended;
-  return user === null ? administratorLogin(secrets) : loginOfUser(secrets, user);
+  const { sub: name, tid: tokenId = null, proof } = claims;
+  const found = await findLogin(env, { name, tokenId }, nowMs);
+  if (found === null) return ended;
+  if (tokenId === null && (found.proof === null || !isSameSecret(proof ?? "", found.proof))) return ended;
+  return found.login;
 }
 
 const ended: Login = { kind: "unknown", reason: "this refresh token has ended; log in again" };

@@ -8,7 +8,8 @@ import type { ToldTrustRule, TrustRuleChange } from "./rule.ts";
 import { findRule, ruleExists, ruleOf, selectRule, updateRule } from "./store.ts";
 
 /**
- * Holds in this isolate at once; elsewhere, and for bearers that are out, within `rightsKeptMs`. One D1 batch; one query before it, where issuer or conditions change: they must fit together.
+ * Holds in this isolate at once; elsewhere, and for bearers that are out, within `rightsKeptMs`. One D1 batch; one query
+ * before it, where issuer or conditions change: they must fit together.
  * @returns the rule as it is now; null where there is none
  * @throws OciError INVALID_REQUEST where it would trust everybody of its issuer
  */
